@@ -1,0 +1,15 @@
+//! The nouns of cross-modal retrieval: pictures, captions, splits, relevance, embeddings.
+
+pub mod atomic;
+mod corpus;
+pub mod dataset;
+mod embeddings;
+mod error;
+mod fingerprint;
+mod relevance;
+
+pub use corpus::{Caption, Corpus, Picture, Skipped, Source, Split};
+pub use embeddings::Embeddings;
+pub use error::{Error, Result};
+pub use fingerprint::Fingerprint;
+pub use relevance::Relevance;
