@@ -1,10 +1,10 @@
-use std::{collections::HashMap, fs::File, path::Path};
+use std::{fs::File, path::Path};
 
 use memmap2::Mmap;
 use ndarray::ArrayView2;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors};
 
-use crate::{Error, Fingerprint, Result, atomic};
+use crate::{EmbeddingsWriter, Error, Fingerprint, Result};
 
 const TENSOR: &str = "embeddings";
 const MADE_BY: &str = "made_by";
@@ -121,13 +121,9 @@ impl Embeddings {
     /// # Errors
     /// [`Error::Io`] when it can't be written, on a full disk for example.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let bytes: Vec<u8> = self.values().iter().flat_map(|x| x.to_le_bytes()).collect();
-        let tensor = TensorView::new(Dtype::F32, vec![self.rows, self.dim], &bytes)
-            .expect("rows × dim values, by construction");
-        let metadata = HashMap::from([(MADE_BY.to_string(), self.made_by.as_str().to_string())]);
-        let file = safetensors::serialize([(TENSOR, tensor)], Some(metadata))
-            .expect("one tensor of valid shape");
-        atomic::write(path, &file)
+        let mut writer = EmbeddingsWriter::create(path, self.dim, self.made_by.clone())?;
+        writer.append(self.values())?;
+        writer.finish()
     }
 
     /// Maps a file that [`Embeddings::save`] wrote.
