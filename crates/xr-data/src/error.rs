@@ -38,6 +38,17 @@ pub enum Error {
         /// The model that made the file.
         found: Fingerprint,
     },
+    /// A picture whose pixels can't be had.
+    #[error(
+        "{}: not a picture that can be decoded ({why}); replace the file, or remove it to do without",
+        path.display()
+    )]
+    Undecodable {
+        /// The file.
+        path: PathBuf,
+        /// What the decoder said.
+        why: String,
+    },
     /// A split that the corpus doesn't have.
     #[error("the corpus `{corpus}` has no split `{wanted}`; it has {}", list(available))]
     NoSuchSplit {

@@ -7,6 +7,7 @@ mod embeddings;
 mod embeddings_writer;
 mod error;
 mod fingerprint;
+pub mod image;
 mod relevance;
 
 pub use corpus::{Caption, Corpus, Picture, Skipped, Source, Split};
