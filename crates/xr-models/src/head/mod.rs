@@ -1,0 +1,139 @@
+//! What turns the features of two modalities into embeddings of one space.
+
+mod corr_ae;
+mod cross_ae;
+mod dual_encoder;
+
+use burn::{
+    config::Config,
+    module::Module,
+    tensor::{Device, Tensor},
+};
+
+pub use self::{
+    corr_ae::{CorrAe, CorrAeConfig},
+    cross_ae::{CrossAe, CrossAeConfig},
+    dual_encoder::{DualEncoder, DualEncoderConfig},
+};
+
+/// Which head, and its sizes.
+#[derive(Config, Debug, PartialEq)]
+pub enum HeadConfig {
+    /// A projection of each modality.
+    DualEncoder(DualEncoderConfig),
+    /// An autoencoder of each modality, their latents to be aligned.
+    CorrAe(CorrAeConfig),
+    /// Each modality decoded into the other.
+    CrossAe(CrossAeConfig),
+}
+
+/// A head: standardised features in, embeddings (and reconstructions) out.
+#[derive(Module, Debug)]
+pub enum Head {
+    /// A projection of each modality.
+    DualEncoder(DualEncoder),
+    /// An autoencoder of each modality, their latents to be aligned.
+    CorrAe(CorrAe),
+    /// Each modality decoded into the other.
+    CrossAe(CrossAe),
+}
+
+/// What a head makes of one batch of pairs.
+#[derive(Clone, Debug)]
+pub struct Latents {
+    /// Of the pictures, `[batch, latent]`, not normalised.
+    pub image: Tensor<2>,
+    /// Of the texts, `[batch, latent]`, not normalised.
+    pub text: Tensor<2>,
+    /// What the decoders made, of image features first; empty for a head without decoders.
+    pub reconstructions: Vec<Reconstruction>,
+}
+
+/// A decoder's output and what it should have been.
+#[derive(Clone, Debug)]
+pub struct Reconstruction {
+    /// What the decoder made, `[batch, width]`, in the space of standardised features.
+    pub output: Tensor<2>,
+    /// The standardised features, `[batch, width]`, detached: no gradient reaches an encoder
+    /// through its own target.
+    pub target: Tensor<2>,
+}
+
+impl Reconstruction {
+    pub(crate) fn new(output: Tensor<2>, target: Tensor<2>) -> Self {
+        Self { output, target: target.detach() }
+    }
+}
+
+impl HeadConfig {
+    /// A head over features of these widths.
+    pub fn init(&self, image_width: usize, text_width: usize, device: &Device) -> Head {
+        match self {
+            Self::DualEncoder(c) => Head::DualEncoder(c.init(image_width, text_width, device)),
+            Self::CorrAe(c) => Head::CorrAe(c.init(image_width, text_width, device)),
+            Self::CrossAe(c) => Head::CrossAe(c.init(image_width, text_width, device)),
+        }
+    }
+
+    /// Width of the embeddings.
+    pub fn latent(&self) -> usize {
+        match self {
+            Self::DualEncoder(c) => c.latent,
+            Self::CorrAe(c) => c.latent,
+            Self::CrossAe(c) => c.latent,
+        }
+    }
+}
+
+impl Head {
+    /// Latents and reconstructions of a batch of pairs.
+    ///
+    /// # Shapes
+    /// - image: `[batch, image_width]`, text: `[batch, text_width]`, both standardised
+    /// - latents: `[batch, latent]`
+    pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Latents {
+        match self {
+            Self::DualEncoder(head) => head.forward(image, text),
+            Self::CorrAe(head) => head.forward(image, text),
+            Self::CrossAe(head) => head.forward(image, text),
+        }
+    }
+
+    /// `[batch, image_width]`, standardised → `[batch, latent]`, not normalised.
+    pub fn encode_image(&self, image: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::DualEncoder(head) => head.encode_image(image),
+            Self::CorrAe(head) => head.encode_image(image),
+            Self::CrossAe(head) => head.encode_image(image),
+        }
+    }
+
+    /// `[batch, text_width]`, standardised → `[batch, latent]`, not normalised.
+    pub fn encode_text(&self, text: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::DualEncoder(head) => head.encode_text(text),
+            Self::CorrAe(head) => head.encode_text(text),
+            Self::CrossAe(head) => head.encode_text(text),
+        }
+    }
+
+    /// A picture in words' terms: `[batch, image_width]` → `[batch, text_width]`, both
+    /// standardised; `None` for a head without decoders.
+    pub fn decode_to_text(&self, image: Tensor<2>) -> Option<Tensor<2>> {
+        match self {
+            Self::DualEncoder(_) => None,
+            Self::CorrAe(head) => Some(head.decode_to_text(image)),
+            Self::CrossAe(head) => Some(head.decode_to_text(image)),
+        }
+    }
+
+    /// A text in pictures' terms: `[batch, text_width]` → `[batch, image_width]`, both
+    /// standardised; `None` for a head without decoders.
+    pub fn decode_to_image(&self, text: Tensor<2>) -> Option<Tensor<2>> {
+        match self {
+            Self::DualEncoder(_) => None,
+            Self::CorrAe(head) => Some(head.decode_to_image(text)),
+            Self::CrossAe(head) => Some(head.decode_to_image(text)),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+use burn::{
+    config::Config,
+    module::Module,
+    nn::{Dropout, DropoutConfig, Linear, LinearConfig},
+    tensor::{Device, Tensor, activation::relu},
+};
+
+/// Configuration of an [`Mlp`]. The widths of its two ends come from what it stands between.
+#[derive(Config, Debug, PartialEq)]
+pub struct MlpConfig {
+    /// Widths of the hidden layers, first to last; empty for a single linear map.
+    pub hidden: Vec<usize>,
+    /// Probability of dropping an input value while training.
+    #[config(default = 0.0)]
+    pub input_dropout: f64,
+    /// Probability of dropping a value after each hidden ReLU while training.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+}
+
+/// Linear layers with a ReLU, then dropout, between each two; the last layer is linear.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    input_dropout: Dropout,
+    layers: Vec<Linear>,
+    dropout: Dropout,
+}
+
+impl MlpConfig {
+    /// Layers from `input` wide to `output` wide.
+    pub fn init(&self, input: usize, output: usize, device: &Device) -> Mlp {
+        let from = std::iter::once(input).chain(self.hidden.iter().copied());
+        let to = self.hidden.iter().copied().chain([output]);
+        Mlp {
+            input_dropout: DropoutConfig::new(self.input_dropout).init(),
+            layers: from.zip(to).map(|(i, o)| LinearConfig::new(i, o).init(device)).collect(),
+            dropout: DropoutConfig::new(self.dropout).init(),
+        }
+    }
+
+    /// The way back: the hidden widths in the opposite order, without dropout.
+    pub fn mirrored(&self) -> Self {
+        Self::new(self.hidden.iter().rev().copied().collect())
+    }
+}
+
+impl Mlp {
+    /// Applies the layers.
+    ///
+    /// # Shapes
+    /// - input: `[batch, input]`
+    /// - output: `[batch, output]`
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let (last, hidden) = self.layers.split_last().expect("at least the output layer");
+        let x = hidden.iter().fold(self.input_dropout.forward(x), |x, layer| {
+            self.dropout.forward(relu(layer.forward(x)))
+        });
+        last.forward(x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn widths(mlp: &Mlp) -> Vec<[usize; 2]> {
+        mlp.layers.iter().map(|layer| layer.weight.dims()).collect()
+    }
+
+    #[test]
+    fn layers_join_the_two_ends() {
+        let device = Device::flex();
+        let config = MlpConfig::new(vec![5, 4]);
+        assert_eq!(widths(&config.init(7, 2, &device)), [[7, 5], [5, 4], [4, 2]]);
+        assert_eq!(widths(&config.mirrored().init(2, 7, &device)), [[2, 4], [4, 5], [5, 7]]);
+        assert_eq!(widths(&MlpConfig::new(vec![]).init(7, 2, &device)), [[7, 2]]);
+    }
+
+    #[test]
+    fn dropout_only_while_training() {
+        let device = Device::flex();
+        let mlp = MlpConfig::new(vec![64]).with_dropout(0.5).with_input_dropout(0.5);
+        let mlp = mlp.init(64, 8, &device.clone().autodiff());
+        let x = Tensor::<2>::ones([2, 64], &device);
+        let same = |mlp: &Mlp, x: &Tensor<2>| {
+            let twice = [0, 1].map(|_| mlp.forward(x.clone()).into_data());
+            twice[0] == twice[1]
+        };
+        assert!(same(&mlp.valid(), &x));
+        assert!(!same(&mlp, &Tensor::from_inner(x)));
+    }
+}
