@@ -24,14 +24,12 @@ pub enum Error {
         feature: &'static str,
     },
     /// A device that is compiled in, but not present on this machine.
-    #[error("device `{name}` is not on this machine: {why}; `--device {instead}` works everywhere")]
+    #[error("device `{name}` is not on this machine: {why}; `libtorch` runs on its processor")]
     DeviceMissing {
         /// What was asked for.
         name: String,
         /// What was found.
         why: String,
-        /// A device that is always there.
-        instead: &'static str,
     },
     /// A model's `config.json` that can't be read as what it should describe.
     #[error("{}: not a configuration of {model}: {why}", path.display())]
@@ -43,6 +41,139 @@ pub enum Error {
         /// What was found.
         why: String,
     },
+    /// A folder without weights.
+    #[error(
+        "{}: no weights in this folder or below; expected a .safetensors, .pth or .pt file",
+        path.display()
+    )]
+    NoWeights {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A folder with more than one file of weights.
+    #[error("{}: several weights files, name one of them: {}", path.display(), paths(found))]
+    SeveralWeights {
+        /// The folder.
+        path: PathBuf,
+        /// The files.
+        found: Vec<PathBuf>,
+    },
+    /// A weights file that can't be read.
+    #[error(
+        "{}: not a whole file of weights ({why}); get the file again from where it came from",
+        path.display()
+    )]
+    BadWeights {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// Weights of another model.
+    #[error("{}: not the weights of {model}: {}", path.display(), difference(missing, unexpected))]
+    OtherModel {
+        /// The file.
+        path: PathBuf,
+        /// The model that was to be loaded.
+        model: &'static str,
+        /// Tensors of that model that the file lacks, by the names they should have there.
+        missing: Vec<String>,
+        /// Tensors of the file that the model has no place for.
+        unexpected: Vec<String>,
+    },
+    /// Weights of a model of another size.
+    #[error(
+        "{}: not the weights of {model}: `{tensor}` should have the shape {expected:?}, but has \
+         {found:?}",
+        path.display()
+    )]
+    OtherShape {
+        /// The file.
+        path: PathBuf,
+        /// The model that was to be loaded.
+        model: &'static str,
+        /// The tensor, by its name in the file.
+        tensor: String,
+        /// Its shape in that model.
+        expected: Vec<usize>,
+        /// Its shape in the file.
+        found: Vec<usize>,
+    },
+    /// Encoders and a head that don't fit.
+    #[error(
+        "the head takes {modality} features of width {head}, but the encoder makes {encoders}; \
+         set `{modality}_width` to {encoders}"
+    )]
+    WidthMismatch {
+        /// `image` or `text`.
+        modality: &'static str,
+        /// What the encoders make, together.
+        encoders: usize,
+        /// What the head takes.
+        head: usize,
+    },
+    /// A folder that isn't a checkpoint.
+    #[error(
+        "{}: no checkpoint here, there is no checkpoint.json; name a folder that training saved, \
+         such as RUN/best-loss",
+        path.display()
+    )]
+    NoCheckpoint {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A `checkpoint.json` that can't be read.
+    #[error("{}: not a list of a checkpoint's files ({why}); copy the folder again", path.display())]
+    BadManifest {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        why: String,
+    },
+    /// A checkpoint of a later version of this program.
+    #[error(
+        "{}: written in format {found}, but this program reads formats up to {known}; update the \
+         program",
+        path.display()
+    )]
+    NewerCheckpoint {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that can be read.
+        known: u32,
+    },
+    /// A checkpoint that isn't complete.
+    #[error("{}: missing from its checkpoint; copy the whole folder again", path.display())]
+    FileMissing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A checkpoint that isn't what was saved.
+    #[error(
+        "{}: altered since it was saved (SHA-256 {found}, expected {expected}); copy the whole \
+         folder again",
+        path.display()
+    )]
+    FileAltered {
+        /// The file.
+        path: PathBuf,
+        /// Digest when it was saved.
+        expected: String,
+        /// Digest now.
+        found: String,
+    },
+    /// A folder that a checkpoint would have replaced.
+    #[error(
+        "{}: holds other things than a checkpoint, and saving would delete them; name another \
+         folder",
+        path.display()
+    )]
+    NotReplaced {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A problem with data.
     #[error(transparent)]
     Data(#[from] xr_data::Error),
@@ -50,3 +181,16 @@ pub enum Error {
 
 /// The result of working with models.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How many tensors differ, and the first of each kind.
+fn difference(missing: &[String], unexpected: &[String]) -> String {
+    let first = |names: &[String], what: &str| {
+        names.first().map(|name| format!("{} {what}, the first is `{name}`", names.len()))
+    };
+    let parts = [first(missing, "missing"), first(unexpected, "unexpected")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+fn paths(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,13 +1,29 @@
 //! Image and text encoders, and the heads that bring them into one space.
 
+mod checkpoint;
+mod device;
+pub mod embed;
+pub mod encoder;
 mod error;
 mod feature_model;
+mod fingerprint;
 pub mod head;
 mod mlp;
+mod model;
+pub mod ops;
+pub mod pretrained;
+mod weights_file;
 mod zscore;
 
+pub use checkpoint::Checkpoint;
+pub use device::device;
+pub use embed::Embedder;
 pub use error::{Error, Result};
 pub use feature_model::{FeatureModel, FeatureModelConfig, HeadOutput, Temperature};
+pub use fingerprint::weights_fingerprint;
 pub use head::{Head, HeadConfig, Reconstruction};
 pub use mlp::{Mlp, MlpConfig};
+pub use model::{
+    ImagePart, Model, ModelConfig, PairBatch, TextPart, TokenBatch, View, Views,
+};
 pub use zscore::ZScore;

@@ -3,16 +3,13 @@ use burn::{
     module::Module,
     tensor::{Bool, Device, Int, Tensor, TensorData},
 };
-use xr_data::{
-    Fingerprint,
-    image::Preprocess,
-    text::{Tokenizer, Tokens},
-};
+use xr_data::{Fingerprint, Preprocess, Tokenizer, Tokens};
 
 use crate::{
     Error, FeatureModel, FeatureModelConfig, HeadOutput, Result,
     encoder::{ImageEncoder, ImageEncoderConfig, TextEncoder, TextEncoderConfig},
     fingerprint::weights_fingerprint,
+    ops::l2_normalize,
 };
 
 /// Everything that says what a model is, apart from its weights and its tokenizer.
@@ -216,7 +213,7 @@ impl Model {
         };
         match views {
             Views::Original => embed(&View::Original),
-            Views::WithFlip => normalized(embed(&View::Original) + embed(&View::Flipped)),
+            Views::WithFlip => l2_normalize(embed(&View::Original) + embed(&View::Flipped)),
         }
     }
 
@@ -227,10 +224,6 @@ impl Model {
     pub fn embed_text(&self, texts: &TokenBatch) -> Tensor<2> {
         self.features.embed_text(self.text_features(texts))
     }
-}
-
-fn normalized(x: Tensor<2>) -> Tensor<2> {
-    burn::linalg::vector_normalize(x, burn::linalg::Norm::L2, 1, 1e-12)
 }
 
 fn same_width(modality: &'static str, encoders: usize, head: usize) -> Result<()> {

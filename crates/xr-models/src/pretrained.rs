@@ -7,15 +7,15 @@ use std::{fs, path::Path};
 
 use burn::tensor::Device;
 use serde::Deserialize;
-use xr_data::{image::Preprocess, text::Tokenizer};
+use xr_data::{Preprocess, Tokenizer};
 
 use crate::{
     Error, ImagePart, Result, TextPart,
     encoder::{
-        BertConfig, EfficientNetLiteConfig, ImageEncoder, ImageEncoderConfig, TextEncoder,
-        TextEncoderConfig,
+        Bert, BertConfig, EfficientNetLite, EfficientNetLiteConfig, ImageEncoder,
+        ImageEncoderConfig, TextEncoder, TextEncoderConfig,
     },
-    weights_file::{Published, WeightsFile},
+    weights_file::{Format, Layout, WeightsFile},
 };
 
 /// An image encoder with its published weights, and what its pictures must look like.
@@ -56,16 +56,21 @@ pub fn image_part(path: &Path, device: &Device) -> Result<PretrainedImage> {
         (EfficientNetLiteConfig::lite2(), "EfficientNet-Lite2", 260),
     ];
     let candidates = known.map(|(config, model, side)| {
-        let published = Published { model, rename: efficientnet_name, ignored: is_classifier };
+        let format = Format {
+            model,
+            rename: EfficientNetLite::published_name,
+            ignored: is_classifier,
+            layout: Layout::PyTorch,
+        };
         let encoder = ImageEncoderConfig::EfficientNetLite(config);
-        (encoder.init(device), published, encoder, Preprocess::efficientnet_lite(side))
+        (encoder.init(device), format, encoder, Preprocess::efficientnet_lite(side))
     });
-    let (module, published, encoder, preprocess) = candidates
+    let (module, format, encoder, preprocess) = candidates
         .into_iter()
-        .min_by_key(|(module, published, ..)| file.differences(module, published))
+        .min_by_key(|(module, format, ..)| file.differences(module, format))
         .expect("two candidates");
     let part = ImagePart { encoder, preprocess };
-    Ok(PretrainedImage { part, encoder: file.load(module, &published)? })
+    Ok(PretrainedImage { part, encoder: file.load(module, &format)? })
 }
 
 /// Loads a BERT encoder such as MiniLM from the files that Hugging Face models come in.
@@ -86,29 +91,18 @@ pub fn text_part(path: &Path, device: &Device) -> Result<PretrainedText> {
     };
     let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"), context)?;
     let encoder = TextEncoderConfig::Bert(config);
-    let published = Published { model: "BERT", rename: bert_name, ignored: is_bert_head };
-    let module = file.load(encoder.init(device), &published)?;
+    let format = Format {
+        model: "BERT",
+        rename: Bert::published_name,
+        ignored: is_bert_head,
+        layout: Layout::PyTorch,
+    };
+    let module = file.load(encoder.init(device), &format)?;
     Ok(PretrainedText { part: TextPart { encoder, context }, encoder: module, tokenizer })
-}
-
-/// `blocks.0.bn1.weight` is published as `_blocks.0._bn1.weight`: modules have an underscore, the
-/// numbers of blocks and the tensors themselves have none.
-fn efficientnet_name(ours: &str) -> String {
-    let (modules, tensor) = ours.rsplit_once('.').expect("a tensor belongs to a module");
-    let published = modules.split('.').map(|module| match module.parse::<usize>() {
-        Ok(_) => format!("{module}."),
-        Err(_) => format!("_{module}."),
-    });
-    published.collect::<String>() + tensor
 }
 
 fn is_classifier(name: &str) -> bool {
     name.starts_with("_fc.") || name.ends_with(".num_batches_tracked")
-}
-
-/// From our names to Hugging Face's. The more special prefixes come first.
-fn bert_name(ours: &str) -> String {
-    ours.to_owned()
 }
 
 /// What is only in models trained for other tasks: the pooler and the prediction heads.

@@ -1,4 +1,4 @@
-//! Files of published weights: found, read, and moved into a module without anything left over.
+//! Files of weights: found, read, and moved into a module without anything left over.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,10 +9,11 @@ use std::{
 use burn::{
     module::Module,
     store::{
-        BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleSnapshot, ModuleStore,
-        PyTorchToBurnAdapter, PytorchStore, SafetensorsStore, burn_pack::Tensor as Entry,
+        BurnToPyTorchAdapter, BurnpackStore, FloatCastAdapter, IdentityAdapter, ModuleAdapter,
+        ModuleSnapshot, ModuleStore, PyTorchToBurnAdapter, PytorchStore, SafetensorsStore,
+        burn_pack::Tensor as Entry,
     },
-    tensor::DType,
+    tensor::{Bytes, DType},
 };
 
 use crate::{Error, Result};
@@ -23,15 +24,24 @@ pub(crate) struct WeightsFile {
     tensors: BTreeMap<String, Entry>,
 }
 
-/// How a module's tensors and a file's correspond, after PyTorch's conventions are accounted for
-/// (transposed linear weights, norms with `weight` and `bias`).
-pub(crate) struct Published {
+/// How a module's tensors and a file's correspond.
+pub(crate) struct Format {
     /// What the weights should be of, for errors.
     pub(crate) model: &'static str,
     /// Name in the file of the module's tensor of this name.
     pub(crate) rename: fn(&str) -> String,
-    /// Tensors of the file that a retrieval encoder has no use for.
+    /// Tensors of the file that the module has no use for.
     pub(crate) ignored: fn(&str) -> bool,
+    /// Whose conventions the file follows.
+    pub(crate) layout: Layout,
+}
+
+/// Whose conventions a file follows.
+pub(crate) enum Layout {
+    /// Linear weights are `[out, in]`, norms have `weight` and `bias`.
+    PyTorch,
+    /// Linear weights are `[in, out]`, norms have `gamma` and `beta`, and names tell variants.
+    Burn,
 }
 
 impl WeightsFile {
@@ -48,8 +58,23 @@ impl WeightsFile {
         } else {
             tensors_of(PytorchStore::from_file(&path).map_indices_contiguous(false))
         };
-        let tensors = tensors.map_err(|why| Error::BadWeights { path: path.clone(), why })?;
-        Ok(Self { path, tensors })
+        Self::new(path, tensors)
+    }
+
+    /// The content of a burnpack file.
+    ///
+    /// # Errors
+    /// [`Error::BadWeights`] when it isn't one.
+    pub(crate) fn burnpack(path: PathBuf, content: Vec<u8>) -> Result<Self> {
+        let content = Bytes::from_bytes_vec(content);
+        Self::new(path, tensors_of(BurnpackStore::from_bytes(Some(content))))
+    }
+
+    fn new(path: PathBuf, tensors: Result<BTreeMap<String, Entry>, String>) -> Result<Self> {
+        match tensors {
+            Ok(tensors) => Ok(Self { path, tensors }),
+            Err(why) => Err(Error::BadWeights { path, why }),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -63,8 +88,8 @@ impl WeightsFile {
     }
 
     /// In how many tensors the file and the module differ.
-    pub(crate) fn differences<M: Module>(&self, module: &M, published: &Published) -> usize {
-        let c = self.compare(&expected(module, published), published);
+    pub(crate) fn differences<M: Module>(&self, module: &M, format: &Format) -> usize {
+        let c = self.compare(&expected(module, format), format);
         c.missing.len() + c.unexpected.len() + c.other_shape.len()
     }
 
@@ -74,25 +99,25 @@ impl WeightsFile {
     /// [`Error::OtherModel`] unless the file has every tensor of the module and no other;
     /// [`Error::OtherShape`] when one has another shape; [`Error::BadWeights`] when one can't be
     /// read.
-    pub(crate) fn load<M: Module>(&self, mut module: M, published: &Published) -> Result<M> {
-        let expected = expected(&module, published);
-        self.check(&expected, published)?;
+    pub(crate) fn load<M: Module>(&self, mut module: M, format: &Format) -> Result<M> {
+        let expected = expected(&module, format);
+        self.check(&expected, format)?;
         let renamed = expected.into_iter().map(|(name, ours)| {
             let mut tensor = self.tensors[&name].clone();
             tensor.name = ours.name;
             tensor
         });
-        let adapter = PyTorchToBurnAdapter.chain(FloatCastAdapter::to(DType::F32));
-        let result = module.apply(renamed.collect(), None, Some(Box::new(adapter)), true);
+        let (skip_variants, _, adapter) = format.layout.conventions();
+        let result = module.apply(renamed.collect(), None, Some(adapter), skip_variants);
         match result.errors.first() {
             None => Ok(module),
             Some(why) => Err(Error::BadWeights { path: self.path.clone(), why: why.to_string() }),
         }
     }
 
-    fn check(&self, expected: &BTreeMap<String, Entry>, published: &Published) -> Result<()> {
-        let (path, model) = (self.path.clone(), published.model);
-        let Comparison { missing, unexpected, other_shape } = self.compare(expected, published);
+    fn check(&self, expected: &BTreeMap<String, Entry>, format: &Format) -> Result<()> {
+        let (path, model) = (self.path.clone(), format.model);
+        let Comparison { missing, unexpected, other_shape } = self.compare(expected, format);
         if !missing.is_empty() || !unexpected.is_empty() {
             return Err(Error::OtherModel { path, model, missing, unexpected });
         }
@@ -108,10 +133,10 @@ impl WeightsFile {
         }
     }
 
-    fn compare(&self, expected: &BTreeMap<String, Entry>, published: &Published) -> Comparison {
+    fn compare(&self, expected: &BTreeMap<String, Entry>, format: &Format) -> Comparison {
         let wanted: BTreeSet<_> = expected.keys().collect();
         let found: BTreeSet<_> = self.tensors.keys().collect();
-        let used = |name: &&String| !(published.ignored)(name);
+        let used = |name: &&String| !(format.ignored)(name);
         let other_shape = |name: &&String| expected[*name].shape != self.tensors[*name].shape;
         Comparison {
             missing: wanted.difference(&found).copied().cloned().collect(),
@@ -127,10 +152,25 @@ struct Comparison {
     other_shape: Vec<String>,
 }
 
-/// The module's tensors as PyTorch would have them, by the names they should have in the file.
-fn expected<M: Module>(module: &M, published: &Published) -> BTreeMap<String, Entry> {
-    let tensors = module.collect(None, Some(Box::new(BurnToPyTorchAdapter)), true);
-    tensors.into_iter().map(|tensor| ((published.rename)(&tensor.name), tensor)).collect()
+impl Layout {
+    /// Are enum variants left out of names; what turns a module's tensors into a file's, and back.
+    fn conventions(&self) -> (bool, Box<dyn ModuleAdapter>, Box<dyn ModuleAdapter>) {
+        let as_f32 = FloatCastAdapter::to(DType::F32);
+        match self {
+            Self::PyTorch => {
+                let back = PyTorchToBurnAdapter.chain(as_f32);
+                (true, Box::new(BurnToPyTorchAdapter), Box::new(back))
+            }
+            Self::Burn => (false, Box::new(IdentityAdapter), Box::new(as_f32)),
+        }
+    }
+}
+
+/// The module's tensors as the file should have them, by the names they should have there.
+fn expected<M: Module>(module: &M, format: &Format) -> BTreeMap<String, Entry> {
+    let (skip_variants, adapter, _) = format.layout.conventions();
+    let tensors = module.collect(None, Some(adapter), skip_variants);
+    tensors.into_iter().map(|tensor| ((format.rename)(&tensor.name), tensor)).collect()
 }
 
 fn tensors_of<S: ModuleStore>(mut store: S) -> Result<BTreeMap<String, Entry>, String> {
