@@ -1,0 +1,174 @@
+"""Measures xr and its peers on one machine and prints a Markdown table.
+
+    python reference/compare.py --weights target/weights --features tch > table.md
+
+Each round runs `cargo bench` and the bench_*.py scripts one after the other, so that a machine that
+gets slower does so for all of them; a cell is the median of the rounds, with the lowest and the highest
+in brackets. All get the same pictures, captions and number of threads, and the same glibc settings:
+without them an allocation as large as a layer's output goes back to the system after each use, which
+costs everyone time. Each measurement is kept in target/compare/measurements.jsonl.
+
+With `--features tch` the libraries of the PyTorch that runs this are used: see CONTRIBUTING.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+HERE = Path(__file__).resolve().parent
+BENCHES = ["encode", "train_step", "search"]
+PEERS = ["bench_encode.py", "bench_heads.py", "bench_search.py"]
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
+}
+
+
+def options():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=Path, required=True, help="what fetch_weights.sh made")
+    parser.add_argument("--pictures", type=Path, help="folder of JPEGs (generated if absent)")
+    parser.add_argument("--captions", type=Path, help="text file with a caption a line")
+    parser.add_argument("--features", default="", help="cargo features besides the default ones")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=5, help="time for each measurement")
+    return parser.parse_args()
+
+
+def generated_pictures(folder):
+    """64 JPEGs of the size photographs in data sets often have: soft blots with a little noise."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(64):
+        blots = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
+        blots = np.asarray(blots.resize((500, 375), Image.Resampling.BICUBIC), np.int16)
+        noisy = blots + rng.integers(-8, 9, blots.shape)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"{number:02}.jpg", quality=90)
+    return folder
+
+
+def libtorch():
+    """What building and running against the libraries of this Python's PyTorch needs."""
+    import torch
+
+    libraries = str(Path(torch.__file__).parent / "lib")
+    return {
+        "LIBTORCH_USE_PYTORCH": "1",
+        "LIBTORCH_BYPASS_VERSION_CHECK": "1",
+        "LD_LIBRARY_PATH": libraries,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+
+
+def environment(threads, args):
+    """A program's environment: threads, allocator and what to read."""
+    ours = {"XR_WEIGHTS": args.weights, "XR_PICTURES": args.pictures, "XR_CAPTIONS": args.captions}
+    ours = {name: str(path.resolve()) for name, path in ours.items() if path}
+    limits = {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads)}
+    tch = libtorch() if "tch" in args.features else {}
+    return os.environ | ours | limits | ALLOCATOR | tch
+
+
+def cargo_bench(args, environment, *criterion):
+    benches = [word for name in BENCHES for word in ["--bench", name]]
+    features = ["--features", args.features] if args.features else []
+    command = ["cargo", "bench", "--quiet", *features, *benches, *criterion]
+    subprocess.run(command, cwd=HERE.parent, env=environment, check=True, stdout=sys.stderr)
+
+
+def ours(args, threads, target):
+    """Runs our benches and yields what criterion noted: work is group/function, engine the value."""
+    start = time.time()
+    quick = ["--measurement-time", str(args.seconds), "--warm-up-time", "1", "--noplot"]
+    cargo_bench(args, environment(threads, args), "--", *quick)
+    for path in target.glob("criterion/**/new/estimates.json"):
+        if path.stat().st_mtime < start:
+            continue
+        seconds = json.loads(path.read_text())["median"]["point_estimate"] / 1e9
+        bench = json.loads((path.parent / "benchmark.json").read_text())
+        work, engine = f"{bench['group_id']}/{bench['function_id']}", f"xr, {bench['value_str']}"
+        yield dict(work=work, engine=engine, value=bench["throughput"]["Elements"] / seconds)
+
+
+def peers(args, threads):
+    for script in PEERS:
+        command = [sys.executable, "-W", "ignore", str(HERE / script), "--seconds", str(args.seconds)]
+        if script == "bench_encode.py":
+            command += ["--weights", args.weights, "--pictures", args.pictures]
+            command += ["--captions", args.captions] if args.captions else []
+        lines = subprocess.run(
+            command, env=environment(threads, args), check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+        yield from map(json.loads, lines.splitlines())
+
+
+def processor():
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(": ")[1]
+    return platform.processor()
+
+
+def number(value):
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def cell(values):
+    if not values:
+        return "–"
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{number(middle)} ({number(low)}–{number(high)})"
+
+
+def table(measured, threads):
+    """One row for each work and engine, a column for each number of threads."""
+    columns = ["1 thread" if n == 1 else f"{n} threads" for n in threads]
+    yield "| items a second | engine | " + " | ".join(columns) + " |"
+    yield "|---|---|" + "---|" * len(threads)
+    for work, engine in sorted({(m["work"], m["engine"]) for m in measured}):
+        values = defaultdict(list)
+        for m in measured:
+            if (m["work"], m["engine"]) == (work, engine):
+                values[m["threads"]].append(m["value"])
+        yield f"| {work} | {engine} | " + " | ".join(cell(values[n]) for n in threads) + " |"
+
+
+def main():
+    args = options()
+    metadata = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
+    metadata = subprocess.run(metadata, cwd=HERE.parent, check=True, stdout=subprocess.PIPE).stdout
+    target = Path(json.loads(metadata)["target_directory"])
+    folder = target / "compare"
+    folder.mkdir(parents=True, exist_ok=True)
+    args.pictures = args.pictures or generated_pictures(folder / "pictures")
+    cargo_bench(args, environment(args.threads[-1], args), "--no-run")
+    measured = []
+    with open(folder / "measurements.jsonl", "w") as log:
+        for round in range(args.rounds):
+            for threads in args.threads:
+                for measure in [ours(args, threads, target), peers(args, threads)]:
+                    for line in measure:
+                        line |= dict(threads=threads, round=round)
+                        print(json.dumps(line), file=log, flush=True)
+                        measured.append(line)
+    print(f"{processor()}; the median of {args.rounds} rounds (lowest–highest).\n")
+    print("\n".join(table(measured, args.threads)))
+
+
+if __name__ == "__main__":
+    main()
