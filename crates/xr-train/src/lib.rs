@@ -1,1 +1,38 @@
-//! xr-train
+//! Losses, one objective and one training loop for cross-modal retrieval.
+//!
+//! [`train`] takes anything [`Trainable`] and a table of [`Batches`], and fills a folder with
+//! checkpoints and a log. Killed at any step and called again on the folder, it ends with the same
+//! weights, bit for bit. [`search`](search::search) runs it over a grid of configurations.
+
+mod average;
+mod batches;
+mod checkpoint;
+mod config;
+mod early_stopping;
+mod error;
+mod exact;
+mod feature_batches;
+mod folder;
+mod gradients;
+mod log;
+pub mod loss;
+mod objective;
+mod observer;
+mod optimizer;
+mod random;
+mod schedule;
+pub mod search;
+mod train;
+
+pub use batches::Batches;
+pub use checkpoint::{Best, load_best};
+pub use config::TrainConfig;
+pub use error::{BoxError, Error, Result};
+pub use feature_batches::{FeatureBatch, FeatureBatches};
+pub use log::{EpochRecord, Record, StepRecord, read_log};
+pub use loss::{AlignmentConfig, Negatives, Triplet};
+pub use objective::{Loss, ObjectiveConfig, Weighted};
+pub use observer::{Bar, Event, Observer};
+pub use optimizer::{Algorithm, Decay, OptimizerConfig, Rate, Rates};
+pub use schedule::ScheduleConfig;
+pub use train::{Outcome, Trainable, Trained, Validation, train};

@@ -1,0 +1,177 @@
+use burn::{
+    lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler},
+    module::{Module, ModuleVisitor, Param, ParamGroup},
+    optim::{AdamConfig, AdamWConfig, ModuleOptimizer, decay::WeightDecayConfig},
+    tensor::Tensor,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Adam and its settings. The defaults are those of PyTorch, with a weight decay of 1e-5.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// How weight decay enters.
+    pub algorithm: Algorithm,
+    /// Learning rate, before the schedule.
+    pub lr: f64,
+    /// Weight decay.
+    pub weight_decay: f64,
+    /// What is decayed.
+    pub decay: Decay,
+    /// β₁ and β₂: how much of the running means of gradients and squared gradients is kept.
+    pub betas: [f64; 2],
+    /// Added to the root of the mean squared gradient.
+    pub epsilon: f64,
+    /// Learning rates of parts of the model; of several that match a parameter the last counts.
+    pub rates: Vec<Rate>,
+}
+
+/// How weight decay enters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// Added to the gradient: an L2 penalty, as in `torch.optim.Adam` (Kingma and Ba 2015).
+    Adam,
+    /// Apart from the gradient, as in `torch.optim.AdamW` (Loshchilov and Hutter 2019).
+    AdamW,
+}
+
+/// Which parameters weight decay applies to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decay {
+    /// All of them, as PyTorch does.
+    All,
+    /// Those of two and more dimensions: no biases, norms or temperatures.
+    Matrices,
+}
+
+/// The learning rate of a part of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// A regular expression on the parameter's path, such as `^text\.`.
+    pub parameters: String,
+    /// What the learning rate is multiplied by.
+    pub factor: f64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            algorithm: Algorithm::Adam,
+            lr: 1e-3,
+            weight_decay: 1e-5,
+            decay: Decay::All,
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            rates: vec![],
+        }
+    }
+}
+
+impl OptimizerConfig {
+    /// The optimizer of `model`.
+    pub fn init<M: Module>(&self, model: &M) -> ModuleOptimizer {
+        let undecayed = match self.decay {
+            Decay::All => vec![],
+            Decay::Matrices => Vectors::of(model),
+        };
+        match self.algorithm {
+            Algorithm::Adam => {
+                let plain = self.adam();
+                let decay = WeightDecayConfig::new(self.weight_decay as f32);
+                let decayed = plain.clone().with_weight_decay(Some(decay));
+                decayed.init().with_group(ParamGroup::from_paths(undecayed), plain.build(), None)
+            }
+            Algorithm::AdamW => {
+                let decayed = self.adam_w();
+                let plain = decayed.clone().with_weight_decay(0.0);
+                decayed.init().with_group(ParamGroup::from_paths(undecayed), plain.build(), None)
+            }
+        }
+    }
+
+    /// The learning rates of all parts of the model.
+    ///
+    /// # Errors
+    /// [`Error::Pattern`] when one of `rates` is no regular expression.
+    pub fn rates(&self) -> Result<Rates> {
+        let groups = self.rates.iter().map(|rate| Ok((rate.group()?, rate.factor)));
+        Ok(Rates(groups.collect::<Result<_>>()?))
+    }
+
+    fn adam(&self) -> AdamConfig {
+        let [beta_1, beta_2] = self.betas.map(|beta| beta as f32);
+        AdamConfig::new()
+            .with_beta_1(beta_1)
+            .with_beta_2(beta_2)
+            .with_epsilon(self.epsilon as f32)
+    }
+
+    fn adam_w(&self) -> AdamWConfig {
+        let [beta_1, beta_2] = self.betas.map(|beta| beta as f32);
+        AdamWConfig::new()
+            .with_beta_1(beta_1)
+            .with_beta_2(beta_2)
+            .with_epsilon(self.epsilon as f32)
+            .with_weight_decay(self.weight_decay as f32)
+    }
+}
+
+/// Parts of a model, and what the learning rate is multiplied by in each.
+#[derive(Debug)]
+pub struct Rates(Vec<(ParamGroup, f64)>);
+
+impl Rates {
+    /// The learning rate of every parameter when that of the schedule is `lr`.
+    pub fn at(&self, lr: f64) -> ModuleLearningRate {
+        let base = ModuleLrScheduler::new(lr);
+        let with = |rates: ModuleLrScheduler, (group, factor): &(ParamGroup, f64)| {
+            rates.with_group(group.clone(), lr * factor)
+        };
+        self.0.iter().fold(base, with).step()
+    }
+}
+
+impl Rate {
+    fn group(&self) -> Result<ParamGroup> {
+        ParamGroup::from_regex(&self.parameters).map_err(|why| Error::Pattern {
+            pattern: self.parameters.clone(),
+            why: format!("{why:?}"),
+        })
+    }
+}
+
+/// Collects the paths of parameters of fewer than two dimensions.
+#[derive(Default)]
+struct Vectors {
+    path: Vec<String>,
+    paths: Vec<String>,
+}
+
+impl Vectors {
+    fn of<M: Module>(model: &M) -> Vec<String> {
+        let mut vectors = Self::default();
+        model.visit(&mut vectors);
+        vectors.paths
+    }
+}
+
+impl ModuleVisitor for Vectors {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
+        if D < 2 {
+            self.paths.push(self.path.join("."));
+        }
+    }
+}

@@ -1,0 +1,412 @@
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path, time::Instant};
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::{Device, Tensor},
+};
+use rand::RngCore;
+use serde::{Deserialize, Serialize};
+use xr_data::prefetch;
+use xr_models::HeadOutput;
+
+use crate::{
+    Batches, Best, BoxError, EpochRecord, Error, Event, Loss, Observer, Rates, Record, Result,
+    StepRecord, TrainConfig,
+    average,
+    checkpoint::{Run, State, Weights},
+    gradients,
+    log::Log,
+    random::{self, Purpose},
+};
+
+/// A model that [`train`] can train.
+pub trait Trainable: Module {
+    /// What it takes.
+    type Batch: Send;
+
+    /// All that the objective needs of a batch.
+    fn forward(&self, batch: &Self::Batch) -> HeadOutput;
+}
+
+/// What is measured after each epoch, on data not trained on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Decides on the lowest-loss checkpoint, early stopping and the plateau schedule.
+    pub loss: f64,
+    /// Anything else, by name: `R@5`.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl Validation {
+    fn metric(&self, name: &str) -> Result<f64> {
+        self.metrics.get(name).copied().ok_or_else(|| Error::NoSuchMetric {
+            wanted: name.into(),
+            available: self.metrics.keys().cloned().collect(),
+        })
+    }
+}
+
+/// Why training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All epochs are done.
+    Finished,
+    /// The validation loss stopped falling.
+    StoppedEarly,
+    /// The observer asked for it; calling [`train`] again goes on.
+    Interrupted,
+}
+
+/// What [`train`] returns.
+#[derive(Debug)]
+pub struct Trained<M> {
+    /// The model after the last step, for inference: the running mean if the configuration asks
+    /// for one. [`load_best`](crate::load_best) brings back the best.
+    pub model: M,
+    /// Why it ended.
+    pub outcome: Outcome,
+    /// Epochs finished.
+    pub epochs: usize,
+    /// The epoch of the lowest validation loss.
+    pub best_loss: Option<Best>,
+    /// The best epoch by the metric of [`TrainConfig::select`].
+    pub best_metric: Option<Best>,
+}
+
+/// Trains `model`, or goes on where the run in folder `run` stopped.
+///
+/// After every epoch `validate` sees the model as it would be used, and the folder holds:
+/// - `last/`: all that is needed to go on: killed at any moment and called again, training ends
+///   with the same weights, bit for bit, on a CPU backend;
+/// - `best-loss/` and `best-<metric>/`: the models of the lowest validation loss and of the highest
+///   metric, for [`load_best`](crate::load_best);
+/// - `log.jsonl`: see [`Record`].
+///
+/// Weights not drawn yet are drawn from `config.seed`. Dropout draws from Burn's generator, of
+/// which a process has one for each backend and which is seeded here at every step: two trainings
+/// at once in one process disturb each other's.
+///
+/// # Errors
+/// A folder with another configuration or other data is refused ([`Error::OtherRun`]). A loss,
+/// gradient or validation loss that isn't finite ends training ([`Error::NotFinite`]) and leaves
+/// `last` as it was. So do errors of `batches` and `validate`, and a disk that can't be written.
+pub fn train<M: Trainable>(
+    model: M,
+    batches: &impl Batches<Batch = M::Batch>,
+    config: &TrainConfig,
+    mut validate: impl FnMut(&M) -> Result<Validation, BoxError>,
+    run: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Trained<M>> {
+    let mut session = Session::open(model, batches.steps(), config, run)?;
+    let mut flow = observer.observe(session.begin());
+    while session.state.outcome.is_none() {
+        if flow.is_break() || session.epoch(batches, observer)?.is_break() {
+            session.save()?;
+            break;
+        }
+        let epoch = session.state.epoch + 1;
+        let validation = validate(&session.evaluated())
+            .map_err(|source| Error::Validation { epoch, source })?;
+        flow = observer.observe(Event::Epoch(&session.finish_epoch(validation)?));
+    }
+    Ok(session.into_trained())
+}
+
+/// Sums over the steps of an epoch.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Means {
+    steps: usize,
+    loss: f64,
+    parts: BTreeMap<String, f64>,
+    norms: usize,
+    norm: f64,
+    rows: usize,
+    lr: f64,
+}
+
+impl Means {
+    fn add(&mut self, record: &StepRecord, rows: usize) {
+        self.steps += 1;
+        self.loss += record.loss;
+        for (name, value) in &record.parts {
+            *self.parts.entry(name.clone()).or_default() += value;
+        }
+        if let Some(norm) = record.grad_norm {
+            self.norms += 1;
+            self.norm += norm;
+        }
+        self.rows = self.rows.max(rows);
+        self.lr = record.lr;
+    }
+}
+
+struct Session<'a, M> {
+    config: &'a TrainConfig,
+    run: Run,
+    log: Log,
+    device: Device,
+    rates: Rates,
+    weights: Weights<M>,
+    state: State,
+    /// When the present epoch began, or was resumed, and after how many of its steps.
+    clock: (Instant, usize),
+}
+
+impl<'a, M: Trainable> Session<'a, M> {
+    fn open(model: M, steps: usize, config: &'a TrainConfig, run: &Path) -> Result<Self> {
+        let run = Run::new(run);
+        if steps == 0 {
+            return Err(Error::NoBatches);
+        }
+        let saved = run.state(config, steps)?;
+        let (model, device) = on_training_device(model, config.seed);
+        let optimizer = |model: &M| config.optimizer.init(model);
+        let averaged = config.average.is_some();
+        let (weights, state) = match saved {
+            Some(state) => (run.load(model, averaged, optimizer)?, state),
+            None => (
+                Weights {
+                    average: averaged.then(|| model.valid()),
+                    optimizer: optimizer(&model),
+                    model,
+                },
+                State { steps_per_epoch: steps, ..State::default() },
+            ),
+        };
+        let log = Log::open(run.log(), state.log_bytes)?;
+        let clock = (Instant::now(), state.step);
+        let rates = config.optimizer.rates()?;
+        Ok(Self { config, run, log, device, rates, weights, state, clock })
+    }
+
+    fn begin(&self) -> Event<'static> {
+        let steps = self.config.epochs * self.state.steps_per_epoch;
+        Event::Begin { step: self.steps_done(), steps }
+    }
+
+    fn steps_done(&self) -> usize {
+        self.state.epoch * self.state.steps_per_epoch + self.state.step
+    }
+
+    /// Makes the steps left of the present epoch.
+    fn epoch(
+        &mut self,
+        batches: &impl Batches<Batch = M::Batch>,
+        observer: &mut dyn Observer,
+    ) -> Result<ControlFlow<()>> {
+        self.clock = (Instant::now(), self.state.step);
+        let steps = self.state.step..self.state.steps_per_epoch;
+        let device = self.device.clone();
+        let epoch = self.state.epoch;
+        let make = |step| batches.batch(epoch, step, &device);
+        prefetch(steps, make, |made| {
+            for made in made {
+                let (batch, groups) = made.map_err(|source| self.no_batch(source))?;
+                let record = self.step(&batch, &groups)?;
+                if observer.observe(Event::Step(&record)).is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    fn no_batch(&self, source: BoxError) -> Error {
+        Error::Batch { epoch: self.state.epoch + 1, step: self.steps_done() + 1, source }
+    }
+
+    fn step(&mut self, batch: &M::Batch, groups: &[u32]) -> Result<StepRecord> {
+        let (logged, saved) = (self.every(self.config.log_every), self.every(self.config.save_every));
+        let lr = self.lr();
+        let mut rng =
+            random::at(self.config.seed, Purpose::Model, self.state.epoch, self.state.step);
+        self.device.seed(rng.next_u64());
+        let output = self.weights.model.forward(batch);
+        let loss = self.config.objective.loss(&output, groups)?;
+        let (total, parts) = values(&loss);
+        self.finite("loss", total)?;
+        let gradients = GradientsParams::from_grads(loss.total.backward(), &self.weights.model);
+        let grad_norm = self.update(gradients, lr, logged || saved)?;
+        self.state.step += 1;
+        let record = StepRecord {
+            epoch: self.state.epoch + 1,
+            step: self.steps_done(),
+            loss: total,
+            parts,
+            lr,
+            grad_norm,
+            steps_per_second: self.speed(),
+        };
+        self.state.means.add(&record, groups.len());
+        if logged {
+            self.log.write(&Record::Step(record.clone()))?;
+        }
+        if saved {
+            self.save()?;
+        }
+        Ok(record)
+    }
+
+    /// Moves the weights, and returns the length of the gradients where it is wanted or needed.
+    fn update(
+        &mut self,
+        gradients: GradientsParams,
+        lr: f64,
+        measured: bool,
+    ) -> Result<Option<f64>> {
+        let Weights { model, average, optimizer } = &mut self.weights;
+        let norm = (measured || self.config.clip_norm.is_some())
+            .then(|| gradients::global_norm(model, &gradients));
+        if let Some(norm) = norm.filter(|norm| !norm.is_finite()) {
+            return self.finite("gradient", norm).map(|()| None);
+        }
+        let gradients = match (norm, self.config.clip_norm) {
+            (Some(norm), Some(max)) => gradients::clip(model, gradients, norm, max),
+            _ => gradients,
+        };
+        *model = optimizer.step(self.rates.at(lr), model.clone(), gradients);
+        if let (Some(mean), Some(keep)) = (average.take(), self.config.average) {
+            *average = Some(average::follow(mean, model, keep));
+        }
+        Ok(norm)
+    }
+
+    fn lr(&self) -> f64 {
+        let schedule = &self.config.schedule;
+        let total = self.config.epochs * self.state.steps_per_epoch;
+        let share = schedule.share(self.steps_done(), total) * self.state.plateau.share(schedule);
+        self.config.optimizer.lr * share
+    }
+
+    /// Is the step about to be made a multiple of `steps`?
+    fn every(&self, steps: Option<usize>) -> bool {
+        steps.is_some_and(|steps| (self.steps_done() + 1).is_multiple_of(steps))
+    }
+
+    fn finite(&self, what: &'static str, value: f64) -> Result<()> {
+        if value.is_finite() {
+            return Ok(());
+        }
+        Err(Error::NotFinite {
+            what,
+            value,
+            epoch: self.state.epoch + 1,
+            step: self.steps_done() + 1,
+            lr: self.lr(),
+            kept: self.run.last(),
+        })
+    }
+
+    fn speed(&self) -> f64 {
+        let (since, before) = self.clock;
+        (self.state.step - before) as f64 / since.elapsed().as_secs_f64()
+    }
+
+    /// The model as it would be used.
+    fn evaluated(&self) -> M {
+        self.weights.average.clone().unwrap_or_else(|| self.weights.model.valid())
+    }
+
+    fn finish_epoch(&mut self, validation: Validation) -> Result<EpochRecord> {
+        self.finite("validation loss", validation.loss)?;
+        let record = self.epoch_record(validation);
+        let validation = &record.validation;
+        self.keep_best(validation)?;
+        self.state.plateau.observe(&self.config.schedule, validation.loss);
+        let stop = self.state.stopping.observe(self.config.patience, validation.loss);
+        self.state = State {
+            epoch: self.state.epoch + 1,
+            step: 0,
+            means: Means::default(),
+            ..self.state.clone()
+        };
+        self.state.outcome = match stop {
+            _ if self.state.epoch >= self.config.epochs => Some(Outcome::Finished),
+            true => Some(Outcome::StoppedEarly),
+            false => None,
+        };
+        self.log.write(&Record::Epoch(record.clone()))?;
+        self.save()?;
+        Ok(record)
+    }
+
+    fn epoch_record(&self, validation: Validation) -> EpochRecord {
+        let means = &self.state.means;
+        let mean = |sum: f64| sum / means.steps as f64;
+        EpochRecord {
+            epoch: self.state.epoch + 1,
+            step: self.steps_done(),
+            loss: mean(means.loss),
+            parts: means.parts.iter().map(|(name, sum)| (name.clone(), mean(*sum))).collect(),
+            chance_loss: (means.rows as f64).ln(),
+            lr: means.lr,
+            grad_norm: (means.norms > 0).then(|| means.norm / means.norms as f64),
+            steps_per_second: self.speed(),
+            validation,
+        }
+    }
+
+    fn keep_best(&mut self, validation: &Validation) -> Result<()> {
+        let epoch = self.state.epoch + 1;
+        let best = |value| Some(Best { epoch, value, validation: validation.clone() });
+        let select = self.config.select.as_deref();
+        let metric = select.map(|name| validation.metric(name)).transpose()?;
+        if self.state.best_loss.as_ref().is_none_or(|so_far| validation.loss < so_far.value) {
+            self.state.best_loss = best(validation.loss);
+            self.run.save_best("loss", &self.evaluated(), &self.state.best_loss)?;
+        }
+        if let (Some(name), Some(value)) = (select, metric)
+            && self.state.best_metric.as_ref().is_none_or(|so_far| value > so_far.value)
+        {
+            self.state.best_metric = best(value);
+            self.run.save_best(name, &self.evaluated(), &self.state.best_metric)?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<()> {
+        self.state.log_bytes = self.log.bytes();
+        self.run.save(&self.weights, &self.state, self.config)
+    }
+
+    fn into_trained(self) -> Trained<M> {
+        Trained {
+            model: self.evaluated(),
+            outcome: self.state.outcome.unwrap_or(Outcome::Interrupted),
+            epochs: self.state.epoch,
+            best_loss: self.state.best_loss,
+            best_metric: self.state.best_metric,
+        }
+    }
+}
+
+/// The model with gradients and all weights drawn, and the device it trains on.
+fn on_training_device<M: Module>(model: M, seed: u64) -> (M, Device) {
+    struct Draw;
+    impl ModuleVisitor for Draw {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            param.val();
+        }
+    }
+    let device = model.devices().into_iter().next().expect("a model has parameters");
+    device.seed(seed);
+    model.visit(&mut Draw);
+    match device.is_autodiff() {
+        true => (model, device),
+        false => (model.train(), device.autodiff()),
+    }
+}
+
+/// The numbers of a loss, read from the device in one go.
+fn values(loss: &Loss) -> (f64, BTreeMap<String, f64>) {
+    let terms = std::iter::once(&loss.total).chain(loss.parts.iter().map(|(_, term)| term));
+    let terms = terms.map(|term| term.clone().inner()).collect();
+    let values: Vec<f32> =
+        Tensor::cat(terms, 0).try_into_vec_as().expect("a loss is a tensor of floats");
+    let names = loss.parts.iter().map(|(name, _)| name.to_string());
+    let parts = names.zip(values[1..].iter().map(|&value| f64::from(value)));
+    (f64::from(values[0]), parts.collect())
+}
