@@ -1,12 +1,12 @@
 use burn::{
     config::Config,
-    linalg::{Norm, vector_normalize},
     module::{Module, Param},
     tensor::{Device, Tensor},
 };
 
 use crate::{
     head::{Head, HeadConfig, Reconstruction},
+    ops::l2_normalize,
     zscore::ZScore,
 };
 
@@ -124,13 +124,13 @@ impl FeatureModel {
     /// Embeddings of pictures: features `[batch, image_width]` → `[batch, latent]`, each row of
     /// length 1.
     pub fn embed_image(&self, image: Tensor<2>) -> Tensor<2> {
-        normalized(self.head.encode_image(self.image_stats.forward(image)))
+        l2_normalize(self.head.encode_image(self.image_stats.forward(image)))
     }
 
     /// Embeddings of texts: features `[batch, text_width]` → `[batch, latent]`, each row of
     /// length 1.
     pub fn embed_text(&self, text: Tensor<2>) -> Tensor<2> {
-        normalized(self.head.encode_text(self.text_stats.forward(text)))
+        l2_normalize(self.head.encode_text(self.text_stats.forward(text)))
     }
 
     /// The second way to retrieve: a picture decoded into text features, to be searched for among
@@ -158,6 +158,5 @@ impl FeatureModel {
     }
 }
 
-fn normalized(x: Tensor<2>) -> Tensor<2> {
-    vector_normalize(x, Norm::L2, 1, 1e-12)
-}
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@ pub mod encoder;
 mod error;
 mod feature_model;
 mod fingerprint;
+#[cfg(test)]
+mod fixture;
 pub mod head;
 mod mlp;
 mod model;

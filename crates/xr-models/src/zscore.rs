@@ -53,7 +53,7 @@ impl ZScore {
     }
 }
 
-/// Mean and population deviation of each column, summed in `f64` around the first row.
+/// Mean and population deviation of each column, summed in `f64`.
 fn moments(features: &Embeddings) -> (Vec<f32>, Vec<f32>) {
     let rows = features.rows() as f64;
     let mut mean = vec![0.0; features.dim()];
@@ -79,4 +79,50 @@ fn floored(mut std: Vec<f32>) -> Vec<f32> {
     };
     std.iter_mut().filter(|s| **s < floor).for_each(|s| *s = floor);
     std
+}
+
+#[cfg(test)]
+mod tests {
+    use xr_data::Fingerprint;
+
+    use super::*;
+
+    fn fit(rows: &[[f32; 4]]) -> ZScore {
+        let rows = Embeddings::new(rows.as_flattened().to_vec(), 4, Fingerprint::of(["test"]));
+        ZScore::fit(&rows, &Device::flex())
+    }
+
+    fn values(state: &RunningState<Tensor<1>>) -> Vec<f32> {
+        state.value().into_data().try_into_vec_as().unwrap()
+    }
+
+    #[test]
+    fn a_constant_feature_gets_a_tenth_of_the_median_deviation() {
+        // Deviations 1, 2, 2 and 0: the median (the upper of two) is 2.
+        let z = fit(&[[0.0, 1.0, -2.0, 5.0], [2.0, 5.0, 2.0, 5.0]]);
+        assert_eq!(values(&z.mean), [1.0, 3.0, 0.0, 5.0]);
+        assert_eq!(values(&z.std), [1.0, 2.0, 2.0, 0.2]);
+    }
+
+    #[test]
+    fn features_that_never_vary_are_only_moved() {
+        let z = fit(&[[3.0; 4], [3.0; 4]]);
+        let x = Tensor::from_data([[3.0, 4.0, 5.0, 6.0]], &Device::flex());
+        let moved = TensorData::from([[0.0f32, 1.0, 2.0, 3.0]]);
+        z.forward(x).into_data().assert_eq(&moved, true);
+    }
+
+    #[test]
+    fn the_rows_it_was_fitted_to_have_mean_0_and_deviation_1() {
+        let rows = [[0.0, 1.0, -2.0, 5.0], [2.0, 5.0, 2.0, 9.0]];
+        let z = fit(&rows).forward(Tensor::from_data(rows, &Device::flex()));
+        z.into_data().assert_eq(&TensorData::from([[-1.0f32; 4], [1.0; 4]]), true);
+    }
+
+    #[test]
+    fn the_identity() {
+        let x = Tensor::<2>::from_data([[1.5, -2.0]], &Device::flex());
+        let z = ZScore::identity(2, &Device::flex()).forward(x.clone());
+        z.into_data().assert_eq(&x.into_data(), true);
+    }
 }

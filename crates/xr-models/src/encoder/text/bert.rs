@@ -1,0 +1,347 @@
+use std::path::Path;
+
+use burn::{
+    config::Config,
+    module::Module,
+    nn::{
+        Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear,
+        LinearConfig,
+    },
+    tensor::{Bool, Device, Int, Tensor},
+};
+use serde::Deserialize;
+
+use crate::{
+    Error, Result,
+    ops::{attention, gelu, masked_mean},
+};
+
+/// Our names of modules, and those in Hugging Face's files.
+const PUBLISHED_NAMES: [(&str, &str); 13] = [
+    ("words.", "embeddings.word_embeddings."),
+    ("positions.", "embeddings.position_embeddings."),
+    ("segments.", "embeddings.token_type_embeddings."),
+    ("start_norm.", "embeddings.LayerNorm."),
+    ("layers.", "encoder.layer."),
+    ("query.", "attention.self.query."),
+    ("key.", "attention.self.key."),
+    ("value.", "attention.self.value."),
+    ("attended.", "attention.output.dense."),
+    ("attended_norm.", "attention.output.LayerNorm."),
+    ("widen.", "intermediate.dense."),
+    ("narrow.", "output.dense."),
+    ("narrow_norm.", "output.LayerNorm."),
+];
+
+/// Configuration of a [`Bert`].
+#[derive(Config, Debug, PartialEq)]
+pub struct BertConfig {
+    /// Number of tokens known.
+    pub vocabulary: usize,
+    /// Width of a token's state, and so of the features.
+    pub width: usize,
+    /// Number of layers.
+    pub layers: usize,
+    /// Attention heads of each layer; they divide the width.
+    pub heads: usize,
+    /// Width inside the feed-forward part of a layer.
+    pub feed_forward: usize,
+    /// Longest text in tokens.
+    #[config(default = 512)]
+    pub positions: usize,
+    /// Kinds of segments; a text is of kind 0.
+    #[config(default = 2)]
+    pub segments: usize,
+    /// Added to the variance by layer norms.
+    #[config(default = 1e-12)]
+    pub epsilon: f64,
+    /// Probability of dropping a value, while training, of the embeddings and of what each half of
+    /// a layer adds. Attention weights aren't dropped.
+    #[config(default = 0.1)]
+    pub dropout: f64,
+}
+
+/// What we read of a Hugging Face `config.json`.
+#[derive(Deserialize)]
+struct HuggingFace {
+    model_type: String,
+    hidden_act: String,
+    #[serde(default = "absolute")]
+    position_embedding_type: String,
+    vocab_size: usize,
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    max_position_embeddings: usize,
+    type_vocab_size: usize,
+    layer_norm_eps: f64,
+    hidden_dropout_prob: f64,
+}
+
+impl BertConfig {
+    /// The sizes of MiniLM with 6 layers, such as `all-MiniLM-L6-v2`.
+    pub fn mini_lm() -> Self {
+        Self::new(30_522, 384, 6, 12, 1536)
+    }
+
+    /// Reads the `config.json` that stands beside published weights.
+    ///
+    /// # Errors
+    /// [`xr_data::Error::Io`] when it can't be read, [`Error::BadModelConfig`] when it describes
+    /// another model than a BERT with exact GELU and absolute positions.
+    pub fn from_hugging_face(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| xr_data::Error::Io { path: path.into(), source })?;
+        serde_json::from_str(&text)
+            .map_err(|e| e.to_string())
+            .and_then(HuggingFace::into_config)
+            .map_err(|why| Error::BadModelConfig { path: path.into(), model: "BERT", why })
+    }
+
+    /// An encoder with random weights.
+    ///
+    /// # Panics
+    /// If the heads don't divide the width.
+    pub fn init(&self, device: &Device) -> Bert {
+        let table = |rows| EmbeddingConfig::new(rows, self.width).init(device);
+        Bert {
+            words: table(self.vocabulary),
+            positions: table(self.positions),
+            segments: table(self.segments),
+            start_norm: self.norm(device),
+            dropout: DropoutConfig::new(self.dropout).init(),
+            layers: (0..self.layers).map(|_| self.layer(device)).collect(),
+        }
+    }
+
+    fn layer(&self, device: &Device) -> Layer {
+        assert!(
+            self.width.is_multiple_of(self.heads),
+            "{} heads can't share a width of {}",
+            self.heads,
+            self.width
+        );
+        let linear = |from, to| LinearConfig::new(from, to).init(device);
+        let square = || linear(self.width, self.width);
+        Layer {
+            query: square(),
+            key: square(),
+            value: square(),
+            attended: square(),
+            attended_norm: self.norm(device),
+            widen: linear(self.width, self.feed_forward),
+            narrow: linear(self.feed_forward, self.width),
+            narrow_norm: self.norm(device),
+            dropout: DropoutConfig::new(self.dropout).init(),
+            heads: self.heads,
+        }
+    }
+
+    fn norm(&self, device: &Device) -> LayerNorm {
+        LayerNormConfig::new(self.width).with_epsilon(self.epsilon).init(device)
+    }
+}
+
+impl HuggingFace {
+    fn into_config(self) -> Result<BertConfig, String> {
+        expect("model_type", &self.model_type, "bert")?;
+        expect("hidden_act", &self.hidden_act, "gelu")?;
+        expect("position_embedding_type", &self.position_embedding_type, "absolute")?;
+        Ok(BertConfig {
+            vocabulary: self.vocab_size,
+            width: self.hidden_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            feed_forward: self.intermediate_size,
+            positions: self.max_position_embeddings,
+            segments: self.type_vocab_size,
+            epsilon: self.layer_norm_eps,
+            dropout: self.hidden_dropout_prob,
+        })
+    }
+}
+
+fn absolute() -> String {
+    "absolute".into()
+}
+
+fn expect(field: &str, found: &str, expected: &str) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("expected `{field}` to be `{expected}`, found `{found}`"))
+}
+
+/// BERT (Devlin et al. 2019) with the mean over a text's tokens, as Sentence-BERT takes it.
+#[derive(Module, Debug)]
+pub struct Bert {
+    words: Embedding,
+    positions: Embedding,
+    segments: Embedding,
+    start_norm: LayerNorm,
+    dropout: Dropout,
+    layers: Vec<Layer>,
+}
+
+/// Self-attention and a feed-forward part, each added to what it was given and then normalised.
+#[derive(Module, Debug)]
+struct Layer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attended: Linear,
+    attended_norm: LayerNorm,
+    widen: Linear,
+    narrow: Linear,
+    narrow_norm: LayerNorm,
+    dropout: Dropout,
+    heads: usize,
+}
+
+impl Bert {
+    /// Features of a batch of texts, not normalised.
+    ///
+    /// # Shapes
+    /// - ids: `[batch, tokens]`
+    /// - mask: `[batch, tokens]`, true where there is a token
+    /// - output: `[batch, width]`
+    ///
+    /// # Panics
+    /// If the texts are longer than there are positions.
+    pub fn forward(&self, ids: Tensor<2, Int>, mask: Tensor<2, Bool>) -> Tensor<2> {
+        let x = self.embed(ids);
+        let states = self.layers.iter().fold(x, |x, layer| layer.forward(x, mask.clone()));
+        masked_mean(states, mask)
+    }
+
+    /// `[batch, tokens]` → `[batch, tokens, width]`.
+    fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let [_, tokens] = ids.dims();
+        let [positions, _] = self.positions.weight.dims();
+        assert!(tokens <= positions, "a text of {tokens} tokens, but only {positions} positions");
+        let position = self.positions.weight.val().narrow(0, 0, tokens);
+        let constant = position + self.segments.weight.val().narrow(0, 0, 1);
+        let x = self.words.forward(ids) + constant.unsqueeze();
+        self.dropout.forward(self.start_norm.forward(x))
+    }
+
+    /// The name that one of our tensors has in Hugging Face's files: `layers.0.query.weight` is
+    /// published as `encoder.layer.0.attention.self.query.weight`.
+    pub(crate) fn published_name(ours: &str) -> String {
+        // One place in a name for a module, and one for the list it may stand in.
+        let parts = ours.split_inclusive('.').map(|part| {
+            let published = PUBLISHED_NAMES.iter().find(|(ours, _)| *ours == part);
+            published.map_or(part, |(_, theirs)| theirs)
+        });
+        parts.collect()
+    }
+}
+
+impl Layer {
+    /// `[batch, tokens, width]` → the same.
+    fn forward(&self, x: Tensor<3>, mask: Tensor<2, Bool>) -> Tensor<3> {
+        let attended = self.dropout.forward(self.attend(x.clone(), mask));
+        let x = self.attended_norm.forward(attended + x);
+        let fed = self.narrow.forward(gelu(self.widen.forward(x.clone())));
+        self.narrow_norm.forward(self.dropout.forward(fed) + x)
+    }
+
+    /// `[batch, tokens, width]` → the same.
+    fn attend(&self, x: Tensor<3>, mask: Tensor<2, Bool>) -> Tensor<3> {
+        let [batch, tokens, width] = x.dims();
+        let heads = |x: Tensor<3>| {
+            x.reshape([batch, tokens, self.heads, width / self.heads]).swap_dims(1, 2)
+        };
+        let query = heads(self.query.forward(x.clone()));
+        let key = heads(self.key.forward(x.clone()));
+        let value = heads(self.value.forward(x));
+        let x = attention(query, key, value, mask).swap_dims(1, 2);
+        self.attended.forward(x.reshape([batch, tokens, width]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Fixture;
+
+    fn tiny(device: &Device) -> (Fixture, Bert) {
+        let fixture = Fixture::open("bert");
+        let config = BertConfig::new(40, 16, 2, 4, 24).with_positions(12);
+        let encoder = fixture.load(config.init(device), Bert::published_name);
+        (fixture, encoder)
+    }
+
+    #[test]
+    fn equals_transformers() {
+        let device = Device::flex();
+        let (fixture, encoder) = tiny(&device);
+        let (ids, mask) = fixture.texts(&device);
+        fixture.assert("features", encoder.forward(ids, mask));
+    }
+
+    #[test]
+    fn padding_changes_nothing() {
+        let device = Device::flex();
+        let (fixture, encoder) = tiny(&device);
+        let (ids, mask) = fixture.texts(&device);
+        let [batch, _] = ids.dims();
+        let ids = Tensor::cat(vec![ids, Tensor::full([batch, 3], 7, &device)], 1);
+        let none = Tensor::<2, Int>::zeros([batch, 3], &device).equal_elem(1);
+        fixture.assert("features", encoder.forward(ids, Tensor::cat(vec![mask, none], 1)));
+    }
+
+    #[test]
+    #[should_panic(expected = "a text of 13 tokens, but only 12 positions")]
+    fn a_text_that_is_too_long() {
+        let device = Device::flex();
+        let ids = Tensor::<2, Int>::zeros([1, 13], &device);
+        tiny(&device).1.forward(ids.clone(), ids.equal_elem(0));
+    }
+
+    const MINI_LM: &str = r#"{"model_type": "bert", "hidden_act": "gelu", "vocab_size": 30522,
+        "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12,
+        "intermediate_size": 1536, "max_position_embeddings": 512, "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "use_cache": true}"#;
+
+    fn read(json: &str) -> Result<BertConfig> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, json).unwrap();
+        BertConfig::from_hugging_face(&path)
+    }
+
+    #[test]
+    fn the_config_of_mini_lm() {
+        assert_eq!(read(MINI_LM).unwrap(), BertConfig::mini_lm());
+    }
+
+    #[test]
+    fn the_config_of_another_model() {
+        let error = read(&MINI_LM.replace("\"bert\"", "\"gpt2\"")).unwrap_err().to_string();
+        let why = "not a configuration of BERT: expected `model_type` to be `bert`, found `gpt2`";
+        assert!(error.ends_with(&format!("config.json: {why}")), "{error}");
+    }
+
+    #[test]
+    fn a_config_without_a_size() {
+        let error = read(&MINI_LM.replace("hidden_size", "width")).unwrap_err().to_string();
+        assert!(error.contains("missing field `hidden_size`"), "{error}");
+    }
+
+    #[test]
+    fn published_names() {
+        for (ours, theirs) in [
+            ("words.weight", "embeddings.word_embeddings.weight"),
+            ("start_norm.bias", "embeddings.LayerNorm.bias"),
+            ("layers.3.query.bias", "encoder.layer.3.attention.self.query.bias"),
+            ("layers.0.attended.weight", "encoder.layer.0.attention.output.dense.weight"),
+            ("layers.0.attended_norm.weight", "encoder.layer.0.attention.output.LayerNorm.weight"),
+            ("layers.5.widen.weight", "encoder.layer.5.intermediate.dense.weight"),
+            ("layers.5.narrow_norm.bias", "encoder.layer.5.output.LayerNorm.bias"),
+        ] {
+            assert_eq!(Bert::published_name(ours), theirs);
+        }
+    }
+}

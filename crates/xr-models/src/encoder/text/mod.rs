@@ -1,0 +1,65 @@
+mod bert;
+mod recurrent;
+
+use burn::{
+    config::Config,
+    module::Module,
+    tensor::{Bool, Device, Int, Tensor},
+};
+
+pub use self::{
+    bert::{Bert, BertConfig},
+    recurrent::{Cell, Recurrent, RecurrentConfig},
+};
+
+/// Which text encoder, and its sizes.
+#[derive(Config, Debug, PartialEq)]
+pub enum TextEncoderConfig {
+    /// A BERT encoder, for published weights.
+    Bert(BertConfig),
+    /// A bidirectional recurrent network, to be trained from scratch.
+    Recurrent(RecurrentConfig),
+}
+
+/// A text encoder: token numbers in, one vector of features for each text out.
+#[derive(Module, Debug)]
+pub enum TextEncoder {
+    /// A BERT encoder, for published weights.
+    Bert(Bert),
+    /// A bidirectional recurrent network, to be trained from scratch.
+    Recurrent(Recurrent),
+}
+
+impl TextEncoderConfig {
+    /// An encoder with random weights.
+    pub fn init(&self, device: &Device) -> TextEncoder {
+        match self {
+            Self::Bert(c) => TextEncoder::Bert(c.init(device)),
+            Self::Recurrent(c) => TextEncoder::Recurrent(c.init(device)),
+        }
+    }
+
+    /// Width of the features.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Bert(c) => c.width,
+            Self::Recurrent(c) => c.width,
+        }
+    }
+}
+
+impl TextEncoder {
+    /// Features of a batch of texts. They don't depend on how far the texts are padded.
+    ///
+    /// # Shapes
+    /// - ids: `[batch, tokens]`
+    /// - mask: `[batch, tokens]`, true where there is a token and false where there is padding,
+    ///   which follows the tokens
+    /// - output: `[batch, width]`
+    pub fn forward(&self, ids: Tensor<2, Int>, mask: Tensor<2, Bool>) -> Tensor<2> {
+        match self {
+            Self::Bert(encoder) => encoder.forward(ids, mask),
+            Self::Recurrent(encoder) => encoder.forward(ids, mask),
+        }
+    }
+}
