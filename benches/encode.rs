@@ -18,14 +18,14 @@ use std::{env, fs, path::PathBuf};
 
 use burn::tensor::{Bool, Device, Distribution, Int, Tensor};
 use criterion::{
-    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
-    measurement::WallTime,
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, measurement::WallTime,
 };
 use xr_data::{Picture, Source};
 use xr_models::{
-    Run, View,
+    View,
+    embed::{Run, image_features, text_features},
     encoder::{BertConfig, EfficientNetLiteConfig},
-    image_features, pretrained, text_features,
+    pretrained,
 };
 
 const LITE0_BATCH: usize = 16;
@@ -141,4 +141,9 @@ fn pictures(folder: PathBuf) -> Vec<Picture> {
 }
 
 criterion_group!(benches, lite0, minilm);
-criterion_main!(benches);
+
+fn main() {
+    xr::tune_allocator();
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

@@ -28,6 +28,7 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 BENCHES = ["encode", "train_step", "search"]
 PEERS = ["bench_encode.py", "bench_heads.py", "bench_search.py"]
+DEVICES = ["flex", "libtorch"]
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
@@ -92,7 +93,7 @@ def cargo_bench(args, environment, *criterion):
 
 
 def ours(args, threads, target):
-    """Runs our benches and yields what criterion noted: work is group/function, engine the value."""
+    """Runs our benches and yields what criterion noted."""
     start = time.time()
     quick = ["--measurement-time", str(args.seconds), "--warm-up-time", "1", "--noplot"]
     cargo_bench(args, environment(threads, args), "--", *quick)
@@ -101,8 +102,16 @@ def ours(args, threads, target):
             continue
         seconds = json.loads(path.read_text())["median"]["point_estimate"] / 1e9
         bench = json.loads((path.parent / "benchmark.json").read_text())
-        work, engine = f"{bench['group_id']}/{bench['function_id']}", f"xr, {bench['value_str']}"
-        yield dict(work=work, engine=engine, value=bench["throughput"]["Elements"] / seconds)
+        rate = bench["throughput"]["Elements"] / seconds
+        yield dict(zip(["work", "engine"], work_and_engine(bench)), value=rate)
+
+
+def work_and_engine(bench):
+    """A benchmark's id ends with the device, where it needs one."""
+    *work, last = bench["full_id"].split("/")
+    if last in DEVICES:
+        return "/".join(work), f"xr, {last}"
+    return bench["full_id"], "xr"
 
 
 def peers(args, threads):
