@@ -24,6 +24,7 @@ pub enum ImageEncoderConfig {
 
 /// An image encoder: pixels in, one vector of features for each picture out.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // a model holds a handful, not an array of them
 pub enum ImageEncoder {
     /// EfficientNet-Lite, for published weights.
     EfficientNetLite(EfficientNetLite),

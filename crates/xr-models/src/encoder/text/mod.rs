@@ -23,6 +23,7 @@ pub enum TextEncoderConfig {
 
 /// A text encoder: token numbers in, one vector of features for each text out.
 #[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // a model holds a handful, not an array of them
 pub enum TextEncoder {
     /// A BERT encoder, for published weights.
     Bert(Bert),
