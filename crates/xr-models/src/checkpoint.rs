@@ -116,8 +116,8 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::NoCheckpoint`], [`Error::NewerCheckpoint`], [`Error::BadManifest`] for the
     /// folder; [`Error::FileMissing`] and [`Error::FileAltered`] for one of its files;
-    /// [`Error::BadModelConfig`], [`Error::WidthMismatch`], [`Error::OtherModel`] and
-    /// [`Error::OtherShape`] when they don't fit each other.
+    /// [`Error::BadModelConfig`], those of [`ModelConfig::check`], [`Error::UnknownTokens`],
+    /// [`Error::OtherModel`] and [`Error::OtherShape`] when they don't fit each other.
     pub fn load(dir: &Path, device: &Device) -> Result<Self> {
         let dir = existing(dir);
         let manifest = Manifest::read(&dir)?;
@@ -126,6 +126,7 @@ impl Checkpoint {
         manifest.check_fingerprint(&dir, &config_json, &tokenizer_json)?;
         let config = parse_config(&dir.join(CONFIG), &config_json)?;
         let tokenizer = Tokenizer::from_json(&tokenizer_json, config.text.context)?;
+        config.text.check_tokenizer(&tokenizer)?;
         let model = load_weights(&manifest, &dir, config.init(device)?)?;
         Ok(Self { config, tokenizer, model })
     }
@@ -183,7 +184,8 @@ impl Manifest {
         let Ok(text) = fs::read_to_string(&path) else {
             return Err(Error::NoCheckpoint { path: dir.into() });
         };
-        let bad = |e: serde_json::Error| Error::BadManifest { path: path.clone(), why: e.to_string() };
+        let bad =
+            |e: serde_json::Error| Error::BadManifest { path: path.clone(), why: e.to_string() };
         // The format alone first: what else a newer one holds isn't known.
         let Version { format } = serde_json::from_str(&text).map_err(bad)?;
         if format > FORMAT {
@@ -221,9 +223,11 @@ impl Manifest {
 
     /// `checkpoint.json` itself has no sum: what it says must be what it says it amounts to.
     fn check_fingerprint(&self, dir: &Path, config: &str, tokenizer: &str) -> Result<()> {
-        let weights: Vec<_> = self.files.iter().filter_map(|(name, file)| {
-            file.weights.clone().map(|weights| (name.clone(), weights))
-        }).collect();
+        let weights: Vec<_> = self
+            .files
+            .iter()
+            .filter_map(|(name, file)| file.weights.clone().map(|weights| (name.clone(), weights)))
+            .collect();
         let found = fingerprint(config, tokenizer, &weights);
         if found == self.fingerprint {
             return Ok(());

@@ -177,8 +177,7 @@ impl Embedder {
     /// In a [strict](Run::strict) run, the first picture's that can't be decoded; the cache's.
     pub fn images(&self, pictures: &[&Picture], run: Run) -> Result<(Embeddings, Vec<Failure>)> {
         let mut values = Vec::with_capacity(pictures.len() * self.dim());
-        let failures =
-            self.images_into(pictures, run, push_to(&mut values))?;
+        let failures = self.images_into(pictures, run, push_to(&mut values))?;
         Ok((Embeddings::new(values, self.dim(), self.fingerprint.clone()), failures))
     }
 

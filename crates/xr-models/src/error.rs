@@ -112,6 +112,28 @@ pub enum Error {
         /// What the head takes.
         head: usize,
     },
+    /// A context that the text encoder can't read.
+    #[error(
+        "a context of {context} tokens, but the text encoder has only {positions} positions; set \
+         `context` to {positions}"
+    )]
+    ContextTooLong {
+        /// Longest text in tokens.
+        context: usize,
+        /// What the encoder has.
+        positions: usize,
+    },
+    /// A tokenizer that isn't the text encoder's.
+    #[error(
+        "the tokenizer makes {tokenizer} kinds of tokens, but the text encoder knows only \
+         {encoder}; use the tokenizer that belongs to the weights"
+    )]
+    UnknownTokens {
+        /// What the tokenizer makes.
+        tokenizer: usize,
+        /// What the encoder knows.
+        encoder: usize,
+    },
     /// A folder that isn't a checkpoint.
     #[error(
         "{}: no checkpoint here, there is no checkpoint.json; name a folder that training saved, \
@@ -123,7 +145,10 @@ pub enum Error {
         path: PathBuf,
     },
     /// A `checkpoint.json` that can't be read.
-    #[error("{}: not a list of a checkpoint's files ({why}); copy the folder again", path.display())]
+    #[error(
+        "{}: not a list of a checkpoint's files ({why}); copy the whole folder again",
+        path.display()
+    )]
     BadManifest {
         /// The file.
         path: PathBuf,

@@ -92,14 +92,16 @@ pub struct PairBatch {
 }
 
 impl ModelConfig {
-    /// Do the head's inputs fit the encoders' outputs?
+    /// Do the parts fit each other?
     ///
     /// # Errors
-    /// [`Error::WidthMismatch`], naming the modality and both widths.
+    /// [`Error::WidthMismatch`] when the head's inputs don't fit the encoders' outputs,
+    /// [`Error::ContextTooLong`] when the text encoder can't read so far.
     pub fn check(&self) -> Result<()> {
         let image = self.image.iter().map(|part| part.encoder.width()).sum();
         same_width("image", image, self.features.image_width)?;
-        same_width("text", self.text.encoder.width(), self.features.text_width)
+        same_width("text", self.text.encoder.width(), self.features.text_width)?;
+        self.text.check_context()
     }
 
     /// A model with random weights.
@@ -131,6 +133,32 @@ impl TextPart {
     pub fn fingerprint(&self, encoder: &TextEncoder, tokenizer: &Tokenizer) -> Fingerprint {
         let weights = weights_fingerprint(encoder);
         Fingerprint::of([&json(self), weights.as_str(), &tokenizer.to_json()])
+    }
+
+    /// Does the encoder know every token that the tokenizer makes?
+    ///
+    /// # Errors
+    /// [`Error::UnknownTokens`].
+    pub fn check_tokenizer(&self, tokenizer: &Tokenizer) -> Result<()> {
+        let tokenizer = tokenizer.vocabulary_size();
+        let encoder = match &self.encoder {
+            TextEncoderConfig::Bert(config) => config.vocabulary,
+            TextEncoderConfig::Recurrent(config) => config.vocabulary,
+        };
+        match tokenizer <= encoder {
+            true => Ok(()),
+            false => Err(Error::UnknownTokens { tokenizer, encoder }),
+        }
+    }
+
+    fn check_context(&self) -> Result<()> {
+        match &self.encoder {
+            TextEncoderConfig::Bert(config) if self.context > config.positions => {
+                let (context, positions) = (self.context, config.positions);
+                Err(Error::ContextTooLong { context, positions })
+            }
+            TextEncoderConfig::Bert(_) | TextEncoderConfig::Recurrent(_) => Ok(()),
+        }
     }
 }
 

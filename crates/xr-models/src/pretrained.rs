@@ -56,14 +56,9 @@ pub fn image_part(path: &Path, device: &Device) -> Result<PretrainedImage> {
         (EfficientNetLiteConfig::lite2(), "EfficientNet-Lite2", 260),
     ];
     let candidates = known.map(|(config, model, side)| {
-        let format = Format {
-            model,
-            rename: EfficientNetLite::published_name,
-            ignored: is_classifier,
-            layout: Layout::PyTorch,
-        };
         let encoder = ImageEncoderConfig::EfficientNetLite(config);
-        (encoder.init(device), format, encoder, Preprocess::efficientnet_lite(side))
+        let preprocess = Preprocess::efficientnet_lite(side);
+        (encoder.init(device), efficientnet_format(model), encoder, preprocess)
     });
     let (module, format, encoder, preprocess) = candidates
         .into_iter()
@@ -80,7 +75,8 @@ pub fn image_part(path: &Path, device: &Device) -> Result<PretrainedImage> {
 /// `sentence_bert_config.json` if that is there, or else all positions that the model has.
 ///
 /// # Errors
-/// As for [`image_part`], and [`Error::BadModelConfig`] when `config.json` isn't BERT's.
+/// As for [`image_part`]; [`Error::BadModelConfig`] when `config.json` isn't BERT's, and
+/// [`Error::UnknownTokens`] when the tokenizer isn't the model's.
 pub fn text_part(path: &Path, device: &Device) -> Result<PretrainedText> {
     let file = WeightsFile::open(path)?.renamed(modern_bert_name);
     let folder = file.path().parent().expect("a file lies in a folder").to_owned();
@@ -90,15 +86,28 @@ pub fn text_part(path: &Path, device: &Device) -> Result<PretrainedText> {
         None => config.positions,
     };
     let tokenizer = Tokenizer::from_file(&folder.join("tokenizer.json"), context)?;
-    let encoder = TextEncoderConfig::Bert(config);
-    let format = Format {
+    let part = TextPart { encoder: TextEncoderConfig::Bert(config), context };
+    part.check_tokenizer(&tokenizer)?;
+    let encoder = file.load(part.encoder.init(device), &bert_format())?;
+    Ok(PretrainedText { part, encoder, tokenizer })
+}
+
+fn efficientnet_format(model: &'static str) -> Format {
+    Format {
+        model,
+        rename: EfficientNetLite::published_name,
+        ignored: is_classifier,
+        layout: Layout::PyTorch,
+    }
+}
+
+fn bert_format() -> Format {
+    Format {
         model: "BERT",
         rename: Bert::published_name,
         ignored: is_bert_head,
         layout: Layout::PyTorch,
-    };
-    let module = file.load(encoder.init(device), &format)?;
-    Ok(PretrainedText { part: TextPart { encoder, context }, encoder: module, tokenizer })
+    }
 }
 
 fn is_classifier(name: &str) -> bool {
@@ -130,4 +139,113 @@ fn sentence_length(path: &Path) -> Result<Option<usize>> {
         why: e.to_string(),
     })?;
     Ok(Some(config.max_seq_length))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{weights_file::tests::publish, weights_fingerprint};
+
+    fn bert() -> TextEncoderConfig {
+        TextEncoderConfig::Bert(BertConfig::new(9, 8, 2, 2, 12).with_positions(16))
+    }
+
+    /// A folder as Hugging Face has it, of a BERT with these names; without weights.
+    fn bert_folder() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = Tokenizer::train_words(["a b c d e f g"], 9, 16).unwrap();
+        let config = r#"{"model_type": "bert", "hidden_act": "gelu", "vocab_size": 9,
+            "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 12, "max_position_embeddings": 16, "type_vocab_size": 2,
+            "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1}"#;
+        fs::write(folder.path().join("config.json"), config).unwrap();
+        fs::write(folder.path().join("tokenizer.json"), tokenizer.to_json()).unwrap();
+        folder
+    }
+
+    fn lite(config: EfficientNetLiteConfig, folder: &Path) -> (ImageEncoder, PathBuf) {
+        let encoder = ImageEncoderConfig::EfficientNetLite(config).init(&Device::flex());
+        let path = folder.join("lite.safetensors");
+        publish(&encoder, &efficientnet_format(""), &path, |tensors| {
+            tensors.insert("_fc.bias".into(), (vec![1], vec![0; 4]));
+            tensors.insert("_bn0.num_batches_tracked".into(), (vec![1], vec![0; 4]));
+        });
+        (encoder, path)
+    }
+
+    #[test]
+    fn lite_is_told_by_its_tensors() {
+        let folder = tempfile::tempdir().unwrap();
+        for (config, side) in
+            [(EfficientNetLiteConfig::lite0(), 224), (EfficientNetLiteConfig::lite2(), 260)]
+        {
+            let (published, path) = lite(config.clone(), folder.path());
+            let loaded = image_part(&path, &Device::flex()).unwrap();
+            assert_eq!(loaded.part.encoder, ImageEncoderConfig::EfficientNetLite(config));
+            assert_eq!(loaded.part.preprocess, Preprocess::efficientnet_lite(side));
+            assert_eq!(weights_fingerprint(&loaded.encoder), weights_fingerprint(&published));
+        }
+    }
+
+    #[test]
+    fn a_text_model_for_pictures() {
+        let folder = bert_folder();
+        let path = folder.path().join("model.safetensors");
+        publish(&bert().init(&Device::flex()), &bert_format(), &path, |_| ());
+        assert_eq!(
+            image_part(&path, &Device::flex()).unwrap_err().to_string(),
+            format!(
+                "{}: not the weights of EfficientNet-Lite0: 245 missing, the first is \
+                 `_blocks.0._bn1.bias`; 37 unexpected, the first is `embeddings.LayerNorm.bias`",
+                path.display()
+            )
+        );
+    }
+
+    #[test]
+    fn bert_under_all_its_names() {
+        let folder = bert_folder();
+        let encoder = bert().init(&Device::flex());
+        let older = |name: &str| {
+            let name = name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta");
+            format!("bert.{name}")
+        };
+        for rename in [str::to_owned as fn(&str) -> String, older] {
+            let path = folder.path().join("model.safetensors");
+            publish(&encoder, &bert_format(), &path, |tensors| {
+                let extra =
+                    ["embeddings.position_ids", "pooler.dense.bias", "cls.predictions.bias"];
+                tensors.extend(extra.map(|name| (name.into(), (vec![1], vec![0; 4]))));
+                let old = std::mem::take(tensors);
+                *tensors = old.into_iter().map(|(name, tensor)| (rename(&name), tensor)).collect();
+            });
+            let loaded = text_part(folder.path(), &Device::flex()).unwrap();
+            assert_eq!(loaded.part, TextPart { encoder: bert(), context: 16 });
+            assert_eq!(weights_fingerprint(&loaded.encoder), weights_fingerprint(&encoder));
+        }
+    }
+
+    #[test]
+    fn the_context_is_that_of_the_sentence_model() {
+        let folder = bert_folder();
+        let path = folder.path().join("model.safetensors");
+        publish(&bert().init(&Device::flex()), &bert_format(), &path, |_| ());
+        let sentence = folder.path().join("sentence_bert_config.json");
+        fs::write(&sentence, r#"{"max_seq_length": 12, "do_lower_case": false}"#).unwrap();
+        let loaded = text_part(&path, &Device::flex()).unwrap();
+        assert_eq!((loaded.part.context, loaded.tokenizer.context()), (12, 12));
+        fs::write(&sentence, "{}").unwrap();
+        assert_eq!(
+            text_part(&path, &Device::flex()).unwrap_err().to_string(),
+            format!(
+                "{}: not a configuration of Sentence-BERT: missing field `max_seq_length` at line \
+                 1 column 2",
+                sentence.display()
+            )
+        );
+    }
 }

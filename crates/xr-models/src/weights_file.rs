@@ -141,7 +141,12 @@ impl WeightsFile {
         Comparison {
             missing: wanted.difference(&found).copied().cloned().collect(),
             unexpected: found.difference(&wanted).copied().filter(used).cloned().collect(),
-            other_shape: wanted.intersection(&found).copied().filter(other_shape).cloned().collect(),
+            other_shape: wanted
+                .intersection(&found)
+                .copied()
+                .filter(other_shape)
+                .cloned()
+                .collect(),
         }
     }
 }
@@ -212,4 +217,167 @@ fn io(path: &Path, source: std::io::Error) -> xr_data::Error {
 
 fn is(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use burn::{nn::LinearConfig, tensor::Device};
+    use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
+
+    use super::*;
+    use crate::weights_fingerprint;
+
+    /// Writes a module's tensors as they would be published, each first changed by `change`.
+    pub(crate) fn publish<M: Module>(
+        module: &M,
+        format: &Format,
+        path: &Path,
+        mut change: impl FnMut(&mut BTreeMap<String, (Vec<usize>, Vec<u8>)>),
+    ) {
+        let tensors = expected(module, format).into_iter();
+        let mut tensors = tensors
+            .map(|(name, t)| (name, (t.shape.to_vec(), t.to_bytes().unwrap().to_vec())))
+            .collect();
+        change(&mut tensors);
+        let views = tensors.iter().map(|(name, (shape, bytes))| {
+            let elements: usize = shape.iter().product();
+            let dtype = if bytes.len() == 2 * elements { Dtype::F16 } else { Dtype::F32 };
+            (name, TensorView::new(dtype, shape.clone(), bytes).unwrap())
+        });
+        serialize_to_file(views, None, path).unwrap();
+    }
+
+    fn format() -> Format {
+        Format {
+            model: "a linear map",
+            rename: |ours| format!("fc.{ours}"),
+            ignored: |name| name == "step",
+            layout: Layout::PyTorch,
+        }
+    }
+
+    fn linear() -> burn::nn::Linear {
+        LinearConfig::new(2, 3).init(&Device::flex())
+    }
+
+    /// What loading the file that `change` made says.
+    fn error(change: impl FnMut(&mut BTreeMap<String, (Vec<usize>, Vec<u8>)>)) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("linear.safetensors");
+        publish(&linear(), &format(), &path, change);
+        let error = WeightsFile::open(&path).unwrap().load(linear(), &format()).unwrap_err();
+        error.to_string().replace(&path.display().to_string(), "FILE")
+    }
+
+    #[test]
+    fn loaded_as_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let published = linear();
+        publish(&published, &format(), &folder.path().join("a.safetensors"), |tensors| {
+            assert_eq!(tensors["fc.weight"].0, [3, 2], "PyTorch has it [out, in]");
+            tensors.insert("step".into(), (vec![], vec![0; 4]));
+        });
+        // By its folder, as there is no other.
+        let loaded = WeightsFile::open(folder.path()).unwrap().load(linear(), &format()).unwrap();
+        assert_eq!(weights_fingerprint(&loaded), weights_fingerprint(&published));
+        assert_ne!(weights_fingerprint(&loaded), weights_fingerprint(&linear()));
+    }
+
+    #[test]
+    fn half_precision_becomes_single() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        publish(&linear(), &format(), &path, |tensors| {
+            // 1.0 is 0x3c00.
+            tensors.values_mut().for_each(|(_, bytes)| *bytes = [0, 0x3c].repeat(bytes.len() / 4));
+        });
+        let loaded = WeightsFile::open(&path).unwrap().load(linear(), &format()).unwrap();
+        let bias = loaded.bias.unwrap().val().into_data();
+        assert_eq!(bias.as_slice::<f32>().unwrap(), [1.0; 3]);
+    }
+
+    #[test]
+    fn another_model() {
+        assert_eq!(
+            error(|tensors| {
+                let weight = tensors.remove("fc.weight").unwrap();
+                tensors.insert("conv1.weight".into(), weight.clone());
+                tensors.insert("conv2.weight".into(), weight);
+            }),
+            "FILE: not the weights of a linear map: 1 missing, the first is `fc.weight`; \
+             2 unexpected, the first is `conv1.weight`"
+        );
+        assert_eq!(
+            error(|tensors| drop(tensors.remove("fc.bias"))),
+            "FILE: not the weights of a linear map: 1 missing, the first is `fc.bias`"
+        );
+    }
+
+    #[test]
+    fn another_shape() {
+        assert_eq!(
+            error(|tensors| tensors.get_mut("fc.weight").unwrap().0 = vec![2, 3]),
+            "FILE: not the weights of a linear map: `fc.weight` should have the shape [3, 2], but \
+             has [2, 3]"
+        );
+    }
+
+    #[test]
+    fn no_file() {
+        let error = WeightsFile::open(Path::new("/no/such.pth")).err().unwrap().to_string();
+        assert_eq!(error, "/no/such.pth: No such file or directory (os error 2)");
+    }
+
+    #[test]
+    fn no_weights_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("README"), "").unwrap();
+        assert_eq!(
+            WeightsFile::open(folder.path()).err().unwrap().to_string(),
+            format!(
+                "{}: no weights in this folder or below; expected a .safetensors, .pth or .pt file",
+                folder.path().display()
+            )
+        );
+    }
+
+    #[test]
+    fn several_weights_below_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["a/models/x.pth", "b/y.SafeTensors"].map(|name| folder.path().join(name));
+        for file in &files {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "").unwrap();
+        }
+        assert_eq!(
+            WeightsFile::open(folder.path()).err().unwrap().to_string(),
+            format!(
+                "{}: several weights files, name one of them: {}, {}",
+                folder.path().display(),
+                files[0].display(),
+                files[1].display()
+            )
+        );
+    }
+
+    #[test]
+    fn files_that_are_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = folder.path().join("whole.safetensors");
+        publish(&linear(), &format(), &whole, |_| ());
+        let bytes = fs::read(&whole).unwrap();
+        for (name, content) in [
+            ("cut.safetensors", &bytes[..bytes.len() - 1]),
+            ("empty.safetensors", &[]),
+            ("text.pth", b"<html>404 Not Found</html>"),
+            ("empty.pth", &[]),
+        ] {
+            let path = folder.path().join(name);
+            fs::write(&path, content).unwrap();
+            let error = WeightsFile::open(&path).err().unwrap().to_string();
+            let start = format!("{}: not a whole file of weights (", path.display());
+            let end = "); get the file again from where it came from";
+            assert!(error.starts_with(&start) && error.ends_with(end), "{error}");
+        }
+    }
 }

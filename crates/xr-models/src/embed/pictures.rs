@@ -109,9 +109,7 @@ impl Loaded {
 
 /// Loads pictures on all cores.
 fn load_all(pictures: &[&Picture], preprocess: &[&Preprocess], cache: &Cache) -> Vec<Loaded> {
-    let load = |picture: &&Picture| {
-        load(picture, preprocess, cache).unwrap_or_else(Loaded::Failed)
-    };
+    let load = |picture: &&Picture| load(picture, preprocess, cache).unwrap_or_else(Loaded::Failed);
     pictures.par_iter().map(load).collect()
 }
 

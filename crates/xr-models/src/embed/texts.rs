@@ -61,12 +61,7 @@ impl TextJob<'_> {
 }
 
 /// Writes the rows that the cache has; returns the positions of the others.
-fn fill(
-    rows: &mut [f32],
-    texts: &[&str],
-    dim: usize,
-    cache: Option<&FeatureCache>,
-) -> Vec<usize> {
+fn fill(rows: &mut [f32], texts: &[&str], dim: usize, cache: Option<&FeatureCache>) -> Vec<usize> {
     let Some(cache) = cache else { return (0..texts.len()).collect() };
     let mut fresh = Vec::new();
     for (i, row) in rows.chunks_exact_mut(dim).enumerate() {

@@ -1,0 +1,107 @@
+//! The encoders with published weights, held to PyTorch.
+//!
+//! ```sh
+//! reference/fetch_weights.sh target/weights
+//! python reference/fixtures_real.py --weights target/weights --out target/real
+//! XR_WEIGHTS=$PWD/target/weights XR_REAL_FIXTURES=$PWD/target/real \
+//!     cargo test -p xr-models --test real_weights -- --ignored
+//! ```
+//!
+//! `XR_DEVICE` names the device; the first CPU backend compiled in if it is absent.
+
+use std::{env, fs, path::PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors};
+use xr_models::{
+    TokenBatch, device,
+    pretrained::{PretrainedImage, PretrainedText, image_part, text_part},
+};
+
+/// Of the largest value. Both sides compute in f32, whose rounding adds up to about 1e-6 over the
+/// layers; another padding, epsilon or activation makes a difference of 1e-2 or more.
+const TOLERANCE: f32 = 1e-4;
+
+fn folder(variable: &str) -> PathBuf {
+    env::var_os(variable)
+        .unwrap_or_else(|| panic!("set {variable}, see the head of this file"))
+        .into()
+}
+
+fn test_device() -> Device {
+    let default = if cfg!(feature = "flex") { "flex" } else { "libtorch" };
+    device(&env::var("XR_DEVICE").unwrap_or(default.into())).unwrap()
+}
+
+/// A tensor of a fixture: its values as `f64`, which holds floats and token numbers alike, and its
+/// shape.
+fn fixture(name: &str, tensor: &str) -> (Vec<f64>, Vec<usize>) {
+    let bytes = fs::read(folder("XR_REAL_FIXTURES").join(format!("{name}.safetensors"))).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = file.tensor(tensor).unwrap();
+    let values = match tensor.dtype() {
+        Dtype::F32 => numbers(tensor.data(), |b| f64::from(f32::from_le_bytes(b))),
+        Dtype::I64 => numbers(tensor.data(), |b| i64::from_le_bytes(b) as f64),
+        other => panic!("fixtures have no {other:?}"),
+    };
+    (values, tensor.shape().to_vec())
+}
+
+fn numbers<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+    bytes.chunks_exact(N).map(|b| number(b.try_into().unwrap())).collect()
+}
+
+fn assert_close(what: &str, ours: Tensor<2>, theirs: &[f64]) {
+    let ours: Vec<f32> = ours.into_data().try_into_vec_as().unwrap();
+    assert_eq!(ours.len(), theirs.len());
+    let pairs = ours.iter().zip(theirs);
+    let difference = pairs.fold(0f64, |max, (a, b)| max.max((f64::from(*a) - b).abs())) as f32;
+    let largest = theirs.iter().fold(0f64, |max, b| max.max(b.abs())) as f32;
+    println!("{what}: max |difference| {difference:.2e}, largest value {largest:.2}");
+    assert!(difference <= TOLERANCE * largest, "{what}: {difference} of {largest}");
+}
+
+fn lite(level: u32, side: u32) {
+    let device = test_device();
+    let path = folder("XR_WEIGHTS").join(format!("efficientnet-lite{level}.pth"));
+    let PretrainedImage { part, encoder } = image_part(&path, &device).unwrap();
+    assert_eq!(part.preprocess.side(), side);
+    let name = format!("lite{level}");
+    let (pixels, shape) = fixture(&name, "pixels");
+    let (features, _) = fixture(&name, "features");
+    let pixels: Vec<f32> = pixels.into_iter().map(|x| x as f32).collect();
+    let pixels = Tensor::<4>::from_data(TensorData::new(pixels, shape), &device);
+    assert_close(&name, encoder.forward(pixels.clone()), &features);
+    let folded = encoder.folded();
+    assert_close(&format!("{name}, folded"), folded.forward(pixels), &features);
+}
+
+#[test]
+#[ignore = "needs published weights, see the head of the file"]
+fn lite0() {
+    lite(0, 224);
+}
+
+#[test]
+#[ignore = "needs published weights, see the head of the file"]
+fn lite2() {
+    lite(2, 260);
+}
+
+#[test]
+#[ignore = "needs published weights, see the head of the file"]
+fn mini_lm() {
+    let device = test_device();
+    let path = folder("XR_WEIGHTS").join("minilm");
+    let PretrainedText { encoder, tokenizer, .. } = text_part(&path, &device).unwrap();
+    let json = fs::read_to_string(folder("XR_REAL_FIXTURES").join("sentences.json")).unwrap();
+    let sentences: Vec<String> = serde_json::from_str(&json).unwrap();
+    let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
+    let tokens = tokenizer.encode(&sentences).unwrap();
+    let (ids, shape) = fixture("minilm", "ids");
+    assert_eq!([tokens.rows, tokens.width], *shape);
+    assert!(tokens.ids.iter().zip(ids).all(|(ours, theirs)| f64::from(*ours) == theirs));
+    let (features, _) = fixture("minilm", "features");
+    let TokenBatch { ids, mask } = TokenBatch::new(&tokens, &device);
+    assert_close("minilm", encoder.forward(ids, mask), &features);
+}
