@@ -83,6 +83,9 @@ mod tests {
     fn a_field_that_is_not_there() {
         let error = serde_json::from_str::<TrainConfig>(r#"{"optimizer": {"rate": 1}}"#);
         let error = error.unwrap_err().to_string();
-        assert!(error.starts_with("unknown field `rate`, expected one of `algorithm`, `lr`"), "{error}");
+        assert!(
+            error.starts_with("unknown field `rate`, expected one of `algorithm`, `lr`"),
+            "{error}"
+        );
     }
 }

@@ -118,8 +118,7 @@ mod tests {
         let flipped = column((0..20).map(|p| -(p as f32)).collect());
         let text = column((0..40).map(|c| 10.0 * c as f32).collect());
         let config = TrainConfig { batch_size: 8, ..TrainConfig::default() };
-        let batches =
-            FeatureBatches::new(vec![&original, &flipped], &text, &picture_of, &config);
+        let batches = FeatureBatches::new(vec![&original, &flipped], &text, &picture_of, &config);
         assert_eq!(batches.steps(), 5);
         let mut flips = 0;
         for step in 0..5 {

@@ -59,11 +59,7 @@ impl ModuleVisitor for Scale<'_> {
 
 #[cfg(test)]
 mod tests {
-    use burn::{
-        module::Param,
-        nn::Linear,
-        tensor::Device,
-    };
+    use burn::{module::Param, nn::Linear, tensor::Device};
 
     use super::*;
 

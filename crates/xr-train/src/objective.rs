@@ -58,13 +58,15 @@ impl ObjectiveConfig {
     /// # Errors
     /// [`Error::NothingToLearn`] when no term is left: no alignment, and nothing reconstructed.
     pub fn loss(&self, output: &HeadOutput, groups: &[u32]) -> Result<Loss> {
-        let alignment = self.alignment.iter().map(|term| {
-            (term.loss.name(), term.loss.forward(output, groups), term.weight)
-        });
+        let alignment = self
+            .alignment
+            .iter()
+            .map(|term| (term.loss.name(), term.loss.forward(output, groups), term.weight));
         let reconstruction =
             reconstruction(output).map(|mse| ("reconstruction", mse, self.reconstruction_weight));
         let terms: Vec<_> = alignment.chain(reconstruction).collect();
-        let total = terms.iter().map(|(_, term, weight)| term.clone() * *weight).reduce(|a, b| a + b);
+        let total =
+            terms.iter().map(|(_, term, weight)| term.clone() * *weight).reduce(|a, b| a + b);
         let parts = terms.into_iter().map(|(name, term, _)| (name, term)).collect();
         Ok(Loss { total: total.ok_or(Error::NothingToLearn)?, parts })
     }

@@ -109,7 +109,10 @@ mod tests {
             steps_per_second: 10.0,
             validation: Validation { loss: 2.0, metrics },
         };
-        assert_eq!(line(&record), "epoch   3  loss 1.5000  validation 2.0000  R@1 0.125  R@5 0.500");
+        assert_eq!(
+            line(&record),
+            "epoch   3  loss 1.5000  validation 2.0000  R@1 0.125  R@5 0.500"
+        );
     }
 
     #[test]

@@ -105,10 +105,7 @@ impl OptimizerConfig {
 
     fn adam(&self) -> AdamConfig {
         let [beta_1, beta_2] = self.betas.map(|beta| beta as f32);
-        AdamConfig::new()
-            .with_beta_1(beta_1)
-            .with_beta_2(beta_2)
-            .with_epsilon(self.epsilon as f32)
+        AdamConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_epsilon(self.epsilon as f32)
     }
 
     fn adam_w(&self) -> AdamWConfig {

@@ -26,7 +26,11 @@ mod tests {
     fn every_step_has_numbers_of_its_own() {
         let mut seen: Vec<u64> = [(0, Purpose::Model, 0, 0), (1, Purpose::Model, 0, 0)]
             .into_iter()
-            .chain([(0, Purpose::Views, 0, 0), (0, Purpose::Model, 1, 0), (0, Purpose::Model, 0, 1)])
+            .chain([
+                (0, Purpose::Views, 0, 0),
+                (0, Purpose::Model, 1, 0),
+                (0, Purpose::Model, 0, 1),
+            ])
             .map(|(seed, purpose, epoch, step)| at(seed, purpose, epoch, step).next_u64())
             .collect();
         seen.sort_unstable();

@@ -154,7 +154,9 @@ fn nearest(config: &Value, field: &str) -> String {
 fn collect_fields(path: &str, value: &Value, fields: &mut Vec<String>) {
     let below: Vec<(String, &Value)> = match value {
         Value::Object(map) => map.iter().map(|(name, value)| (name.clone(), value)).collect(),
-        Value::Array(list) => (0..).zip(list).map(|(i, v): (usize, _)| (i.to_string(), v)).collect(),
+        Value::Array(list) => {
+            (0..).zip(list).map(|(i, v): (usize, _)| (i.to_string(), v)).collect()
+        }
         _ => return,
     };
     for (name, value) in below {
@@ -253,7 +255,9 @@ mod tests {
 
     #[test]
     fn fields_at_any_depth() {
-        let search = grid(r#"{"objective.alignment.0.weight": [0.5], "schedule": [{"cosine": {"warmup": 3}}], "patience": 4}"#);
+        let search = grid(
+            r#"{"objective.alignment.0.weight": [0.5], "schedule": [{"cosine": {"warmup": 3}}], "patience": [4]}"#,
+        );
         let [cell] = &search.cells().unwrap()[..] else { panic!("one cell") };
         assert_eq!(cell.config.objective.alignment[0].weight, 0.5);
         assert_eq!(cell.config.schedule, crate::ScheduleConfig::Cosine { warmup: 3 });
@@ -287,7 +291,11 @@ mod tests {
         let first = search(&grid, dir.path(), |config, folder| {
             runs.push(config.optimizer.lr);
             assert!(folder.starts_with(dir.path()));
-            if config.optimizer.lr == 0.5 { Err("the loss became NaN".into()) } else { Ok(measured(config.optimizer.lr)) }
+            if config.optimizer.lr == 0.5 {
+                Err("the loss became NaN".into())
+            } else {
+                Ok(measured(config.optimizer.lr))
+            }
         })
         .unwrap();
         assert_eq!(runs, [0.25, 0.5, 0.75]);
@@ -295,7 +303,10 @@ mod tests {
         let rows: Vec<_> = table.lines().skip(2).collect();
         assert!(rows[0].starts_with("| 0.7500 | 0.2500 | optimizer.lr = 0.75 |"), "{table}");
         assert!(rows[1].starts_with("| 0.2500 | 0.7500 | optimizer.lr = 0.25 |"), "{table}");
-        assert!(rows[2].starts_with("| failed | the loss became NaN | optimizer.lr = 0.5 |"), "{table}");
+        assert!(
+            rows[2].starts_with("| failed | the loss became NaN | optimizer.lr = 0.5 |"),
+            "{table}"
+        );
 
         runs.clear();
         let second = search(&grid, dir.path(), |config, _| {

@@ -12,8 +12,7 @@ use xr_models::HeadOutput;
 
 use crate::{
     Batches, Best, BoxError, EpochRecord, Error, Event, Loss, Observer, Rates, Record, Result,
-    StepRecord, TrainConfig,
-    average,
+    StepRecord, TrainConfig, average,
     checkpoint::{Run, State, Weights},
     gradients,
     log::Log,
@@ -108,8 +107,8 @@ pub fn train<M: Trainable>(
             break;
         }
         let epoch = session.state.epoch + 1;
-        let validation = validate(&session.evaluated())
-            .map_err(|source| Error::Validation { epoch, source })?;
+        let validation =
+            validate(&session.evaluated()).map_err(|source| Error::Validation { epoch, source })?;
         flow = observer.observe(Event::Epoch(&session.finish_epoch(validation)?));
     }
     Ok(session.into_trained())
@@ -219,7 +218,8 @@ impl<'a, M: Trainable> Session<'a, M> {
     }
 
     fn step(&mut self, batch: &M::Batch, groups: &[u32]) -> Result<StepRecord> {
-        let (logged, saved) = (self.every(self.config.log_every), self.every(self.config.save_every));
+        let (logged, saved) =
+            (self.every(self.config.log_every), self.every(self.config.save_every));
         let lr = self.lr();
         let mut rng =
             random::at(self.config.seed, Purpose::Model, self.state.epoch, self.state.step);

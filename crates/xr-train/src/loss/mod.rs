@@ -106,8 +106,7 @@ pub(crate) mod tests {
 
     #[test]
     fn rows_of_one_picture() {
-        let same: Vec<bool> =
-            positives(&[7, 3, 7], 3, &Device::flex()).try_into_vec_as().unwrap();
+        let same: Vec<bool> = positives(&[7, 3, 7], 3, &Device::flex()).try_into_vec_as().unwrap();
         assert_eq!(same, [true, false, true, false, true, false, true, false, true]);
     }
 
@@ -130,10 +129,15 @@ pub(crate) mod tests {
     #[test]
     fn names_are_those_of_the_configuration() {
         let triplet = AlignmentConfig::Triplet(Triplet::default());
-        for loss in [AlignmentConfig::InfoNce, AlignmentConfig::Sigmoid, triplet, AlignmentConfig::Mse]
+        for loss in
+            [AlignmentConfig::InfoNce, AlignmentConfig::Sigmoid, triplet, AlignmentConfig::Mse]
         {
             let json = serde_json::to_string(&loss).unwrap();
-            assert!(json.starts_with(&format!("\"{}\"", loss.name())) || json.starts_with(&format!("{{\"{}\"", loss.name())), "{json}");
+            assert!(
+                json.starts_with(&format!("\"{}\"", loss.name()))
+                    || json.starts_with(&format!("{{\"{}\"", loss.name())),
+                "{json}"
+            );
         }
     }
 }

@@ -108,7 +108,10 @@ mod tests {
 
     #[test]
     fn hardest() {
-        assert_close(loss(Negatives::Hardest, [0, 1, 2]), (0.9 + 1.5 + 0.5 + 0.7 + 1.5 + 1.5) / 3.0);
+        assert_close(
+            loss(Negatives::Hardest, [0, 1, 2]),
+            (0.9 + 1.5 + 0.5 + 0.7 + 1.5 + 1.5) / 3.0,
+        );
     }
 
     // Rows 0 and 1 are of one picture. Left, picture → text: 0, 1.5, (.5, .5);

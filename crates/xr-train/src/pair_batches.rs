@@ -1,0 +1,154 @@
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::Rng;
+use rayon::prelude::*;
+use xr_data::{Corpus, EpochOrder, Picture, Preprocess, Split, Tokenizer, load_batch};
+use xr_models::{HeadOutput, Model, ModelConfig, PairBatch, TokenBatch, View};
+
+use crate::{
+    Batches, BoxError, TrainConfig, Trainable,
+    random::{self, Purpose},
+};
+
+impl Trainable for Model {
+    type Batch = PairBatch;
+
+    fn forward(&self, batch: &PairBatch) -> HeadOutput {
+        self.forward(batch)
+    }
+}
+
+/// Batches of pictures and their captions, decoded and cut into tokens as they are asked for.
+///
+/// Which view of a picture a row shows is drawn for each row of each step from those of the model.
+#[derive(Debug)]
+pub struct PairBatches<'a> {
+    pictures: Vec<&'a Picture>,
+    texts: Vec<&'a str>,
+    picture_of: &'a [u32],
+    preprocess: Vec<&'a Preprocess>,
+    views: &'static [View],
+    tokenizer: &'a Tokenizer,
+    order: EpochOrder,
+    seed: u64,
+}
+
+impl<'a> PairBatches<'a> {
+    /// Batches of `split` for a model of configuration `model`. Batch size, sampling and seed come
+    /// from `config`.
+    ///
+    /// # Panics
+    /// If a batch is smaller than the captions that it should have of one picture.
+    pub fn new(
+        corpus: &'a Corpus,
+        split: &'a Split,
+        model: &'a ModelConfig,
+        tokenizer: &'a Tokenizer,
+        config: &TrainConfig,
+    ) -> Self {
+        let picture_of = &split.picture_of;
+        Self {
+            pictures: corpus.pictures_of(split).collect(),
+            texts: corpus.texts(split).collect(),
+            picture_of,
+            preprocess: model.image.iter().map(|part| &part.preprocess).collect(),
+            views: model.views.each(),
+            tokenizer,
+            order: EpochOrder::new(picture_of, config.sampling, config.batch_size, config.seed),
+            seed: config.seed,
+        }
+    }
+
+    /// `[batch, 3, side, side]`, one row for each picture in the view beside it.
+    fn pixels(
+        &self,
+        rows: &[(&Picture, View)],
+        preprocess: &Preprocess,
+        device: &Device,
+    ) -> Result<Tensor<4>, BoxError> {
+        let load = |&(picture, view): &(&Picture, View)| {
+            load_batch(&[picture], preprocess, view == View::Flipped).remove(0)
+        };
+        let loaded: Vec<_> = rows.par_iter().map(load).collect::<Result<_, _>>()?;
+        let side = preprocess.side() as usize;
+        let data = TensorData::new(loaded.concat(), [rows.len(), 3, side, side]);
+        Ok(Tensor::from_data(data, device))
+    }
+}
+
+impl Batches for PairBatches<'_> {
+    type Batch = PairBatch;
+
+    fn steps(&self) -> usize {
+        self.order.steps()
+    }
+
+    fn batch(
+        &self,
+        epoch: usize,
+        step: usize,
+        device: &Device,
+    ) -> Result<(PairBatch, Vec<u32>), BoxError> {
+        let captions = self.order.batch(epoch, step);
+        let groups: Vec<u32> = captions.iter().map(|&c| self.picture_of[c as usize]).collect();
+        let mut rng = random::at(self.seed, Purpose::Views, epoch, step);
+        let mut view = || self.views[rng.random_range(0..self.views.len())];
+        let rows: Vec<_> =
+            groups.iter().map(|&group| (self.pictures[group as usize], view())).collect();
+        let pixels =
+            self.preprocess.iter().map(|preprocess| self.pixels(&rows, preprocess, device));
+        let pixels = pixels.collect::<Result<_, _>>()?;
+        let texts: Vec<_> = captions.iter().map(|&c| self.texts[c as usize]).collect();
+        let texts = TokenBatch::new(&self.tokenizer.encode(&texts)?, device);
+        Ok((PairBatch { pixels, texts }, groups))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xr_data::{
+        Sampling,
+        dataset::synthetic::{SyntheticConfig, generate},
+    };
+    use xr_models::{
+        FeatureModelConfig, HeadConfig, ImagePart, TextPart, Views,
+        encoder::{ImageEncoderConfig, RecurrentConfig, SmallCnnConfig, TextEncoderConfig},
+        head::DualEncoderConfig,
+    };
+
+    use super::*;
+
+    fn model(vocabulary: usize) -> ModelConfig {
+        let image = SmallCnnConfig::new().with_channels(vec![4, 8]);
+        let text = RecurrentConfig::new(vocabulary).with_width(8);
+        let head = HeadConfig::DualEncoder(DualEncoderConfig::new().with_latent(4));
+        ModelConfig::new(
+            vec![ImagePart::new(ImageEncoderConfig::SmallCnn(image), Preprocess::unit(16))],
+            TextPart::new(TextEncoderConfig::Recurrent(text), 32),
+            FeatureModelConfig::new(8, 8, head),
+        )
+        .with_views(Views::WithFlip)
+    }
+
+    #[test]
+    fn a_batch_is_a_function_of_epoch_and_step_and_fits_the_model() {
+        let corpus = generate(&SyntheticConfig { pictures: 20, ..Default::default() });
+        let split = corpus.split("train").unwrap();
+        let texts: Vec<_> = corpus.texts(&split).collect();
+        let tokenizer = Tokenizer::train_words(&texts, 200, 32).unwrap();
+        let config = TrainConfig {
+            batch_size: 6,
+            sampling: Sampling::PerPicture { captions: 2 },
+            ..TrainConfig::default()
+        };
+        let model = model(tokenizer.vocabulary_size());
+        let device = Device::flex();
+        let batches = PairBatches::new(&corpus, &split, &model, &tokenizer, &config);
+        let (batch, groups) = batches.batch(1, 2, &device).unwrap();
+        let (again, _) = batches.batch(1, 2, &device).unwrap();
+        assert_eq!(batch.pixels[0].dims(), [6, 3, 16, 16]);
+        assert_eq!(batch.pixels[0].to_data(), again.pixels[0].to_data());
+        assert!(groups.chunks(2).all(|pair| pair[0] == pair[1]));
+        let output = Trainable::forward(&model.init(&device).unwrap(), &batch);
+        assert_eq!((output.image.dims(), output.text.dims()), ([6, 4], [6, 4]));
+    }
+}
