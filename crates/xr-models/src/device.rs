@@ -100,9 +100,10 @@ mod tests {
     #[cfg(feature = "tch")]
     #[test]
     fn a_gpu_that_is_not_there() {
-        assert!(sentence("libtorch-cuda:99").starts_with(
-            "device `libtorch-cuda:99` is not on this machine: libtorch finds"
-        ));
+        assert!(
+            sentence("libtorch-cuda:99")
+                .starts_with("device `libtorch-cuda:99` is not on this machine: libtorch finds")
+        );
     }
 
     #[cfg(feature = "flex")]

@@ -25,7 +25,5 @@ pub use feature_model::{FeatureModel, FeatureModelConfig, HeadOutput, Temperatur
 pub use fingerprint::weights_fingerprint;
 pub use head::{Head, HeadConfig, Reconstruction};
 pub use mlp::{Mlp, MlpConfig};
-pub use model::{
-    ImagePart, Model, ModelConfig, PairBatch, TextPart, TokenBatch, View, Views,
-};
+pub use model::{ImagePart, Model, ModelConfig, PairBatch, TextPart, TokenBatch, View, Views};
 pub use zscore::ZScore;

@@ -8,7 +8,5 @@ pub use self::{
         EfficientNetLite, EfficientNetLiteConfig, ImageEncoder, ImageEncoderConfig, SmallCnn,
         SmallCnnConfig, Stage,
     },
-    text::{
-        Bert, BertConfig, Cell, Recurrent, RecurrentConfig, TextEncoder, TextEncoderConfig,
-    },
+    text::{Bert, BertConfig, Cell, Recurrent, RecurrentConfig, TextEncoder, TextEncoderConfig},
 };

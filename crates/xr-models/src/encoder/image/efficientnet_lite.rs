@@ -211,7 +211,11 @@ mod tests {
     /// Every kind of block: without expansion, of stride 2 and 1, with kernels of 3 and 5.
     fn tiny() -> EfficientNetLiteConfig {
         let stages = [(1, 3, 1, 1, 8), (2, 3, 2, 3, 8), (2, 5, 2, 3, 16)];
-        EfficientNetLiteConfig::new(8, stages.map(|(r, k, s, e, c)| Stage::new(r, k, s, e, c)).into(), 32)
+        EfficientNetLiteConfig::new(
+            8,
+            stages.map(|(r, k, s, e, c)| Stage::new(r, k, s, e, c)).into(),
+            32,
+        )
     }
 
     fn loaded(fixture: &Fixture, device: &Device) -> EfficientNetLite {
