@@ -160,12 +160,14 @@ fn header(map: &Mmap) -> std::result::Result<(usize, usize, usize, Fingerprint),
     Ok((rows, dim, offset, made_by.into()))
 }
 
+/// `len` values of a map, from byte `offset` on, which is a multiple of 4.
 #[allow(unsafe_code)]
-fn mapped_f32(map: &Mmap, offset: usize, len: usize) -> &[f32] {
+pub(crate) fn mapped_f32(map: &Mmap, offset: usize, len: usize) -> &[f32] {
+    assert!(offset.is_multiple_of(align_of::<f32>()), "values at byte {offset}");
     let bytes = &map[offset..][..len * size_of::<f32>()];
-    // SAFETY: `bytes` covers `len` values, a page-aligned map plus an offset that `header` checked
-    // is aligned, and every bit pattern is an `f32`. Files are little-endian, as are all targets
-    // that Burn's CPU backends support.
+    // SAFETY: `bytes` covers `len` values, a page-aligned map plus an aligned offset is aligned, and
+    // every bit pattern is an `f32`. Files are little-endian, as are all targets that Burn's CPU
+    // backends support.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), len) }
 }
 

@@ -38,6 +38,16 @@ pub enum Error {
         /// The model that made the file.
         found: Fingerprint,
     },
+    /// A cache that another process is writing to.
+    #[error(
+        "{}: another process is writing to this cache; wait until it has ended, or use another \
+         cache folder",
+        path.display()
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
     /// A picture whose pixels can't be had.
     #[error(
         "{}: not a picture that can be decoded ({why}); replace the file, or remove it to do without",

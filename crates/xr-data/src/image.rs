@@ -2,7 +2,10 @@
 
 use std::{fs, io::Cursor};
 
-use fast_image_resize::{CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{
+    CropBox, FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
+    images::{Image, ImageRef},
+};
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage, imageops};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -12,12 +15,12 @@ use crate::{Error, Picture, Result, Source};
 /// What is done to a picture before an encoder sees it. Belongs to the weights: a model fed with
 /// another preprocessing than it was trained with is wrong without failing.
 ///
-/// Equal to Pillow and torchvision on the same RGB input: every value of the resized picture is
-/// within one level of 255, because the filter's weights have 16 bits here and 32 there.
+/// Equal to Pillow and torchvision on the same RGB input, but for one value in a hundred that is
+/// rounded to the next level of 255: the filter's weights have 16 bits here and 32 there.
 ///
 /// ```
 /// use image::RgbImage;
-/// use xr_data::image::Preprocess;
+/// use xr_data::Preprocess;
 ///
 /// let clip = Preprocess::clip(224);
 /// let picture = RgbImage::new(500, 375);
@@ -93,7 +96,7 @@ impl Preprocess {
             resize: Resize::Shortest { size, crop: size },
             interpolation: Interpolation::Bicubic,
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
-            std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+            std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         }
     }
 
@@ -128,7 +131,9 @@ impl Preprocess {
     /// The picture resized and cropped, [`side`](Self::side) × [`side`](Self::side).
     ///
     /// Pillow goes along the rows first, rounds to whole levels, and then along the columns; so does
-    /// this. What the crop would cut off is never computed.
+    /// this. (Pillow 13 goes the other way round where the height shrinks much more than the width,
+    /// a tall picture squashed for example: values there differ by up to six levels. Published
+    /// weights were trained before.) What the crop would cut off is never computed.
     ///
     /// # Panics
     /// If the picture has no pixels, or the crop is larger than the size it is cut from.
@@ -136,12 +141,15 @@ impl Preprocess {
         let (width, height) = picture.dimensions();
         let side = self.side();
         let (resized_width, resized_height) = self.resized(width, height);
-        let (left, span) = middle(width, resized_width, side);
-        let row_part = CropBox { left, top: 0.0, width: span, height: height.into() };
-        let rows = resample(picture, row_part, (side, height), self.interpolation);
-        let (top, span) = middle(height, resized_height, side);
-        let part = CropBox { left: 0.0, top, width: side.into(), height: span };
-        resample(&rows, part, (side, side), self.interpolation)
+        let (left, columns) = middle(width, resized_width, side);
+        let (top, rows) = middle(height, resized_height, side);
+        let reach = FILTER_REACH * (rows / f64::from(side)).max(1.0);
+        let first = (top - reach).max(0.0).floor();
+        let seen = (top + rows + reach).ceil().min(f64::from(height)) - first;
+        let part = CropBox { left, top: first, width: columns, height: seen };
+        let narrow = resample(picture, part, (side, seen as u32), self.interpolation);
+        let part = CropBox { left: 0.0, top: top - first, width: side.into(), height: rows };
+        resample(&narrow, part, (side, side), self.interpolation)
     }
 
     /// Width and height before the crop.
@@ -238,6 +246,9 @@ fn decode_upright(bytes: &[u8]) -> image::ImageResult<DynamicImage> {
     Ok(picture)
 }
 
+/// No filter looks farther than two pixels (of the larger of the two pictures); one more to be sure.
+const FILTER_REACH: f64 = 3.0;
+
 const JPEG_START: &[u8] = &[0xff, 0xd8];
 const JPEG_SCAN: [u8; 2] = [0xff, 0xda];
 const JPEG_END: [u8; 2] = [0xff, 0xd9];
@@ -264,7 +275,7 @@ fn middle(source: u32, resized: u32, side: u32) -> (f64, f64) {
     (start, (f64::from(side) * scale).min(f64::from(source) - start))
 }
 
-/// `resize` of the part of the source that `CropBox` names; the filter looks beyond its edges.
+/// `part` of the source, resized; the filter looks beyond the part's edges.
 fn resample(
     source: &RgbImage,
     part: CropBox,
@@ -281,9 +292,10 @@ fn resample(
         part.width,
         part.height,
     );
-    let mut resized = RgbImage::new(width, height);
+    let view = ImageRef::new(source.width(), source.height(), source, PixelType::U8x3);
+    let mut resized = Image::new(width, height, PixelType::U8x3);
     Resizer::new()
-        .resize(source, &mut resized, &options)
+        .resize(&view.expect("three bytes a pixel"), &mut resized, &options)
         .expect("both are RGB, and the part lies inside the source");
-    resized
+    RgbImage::from_raw(width, height, resized.into_vec()).expect("three bytes a pixel")
 }

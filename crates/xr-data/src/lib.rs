@@ -1,18 +1,27 @@
 //! The nouns of cross-modal retrieval: pictures, captions, splits, relevance, embeddings.
 
 pub mod atomic;
+mod batch;
+mod cache;
 mod corpus;
 pub mod dataset;
 mod embeddings;
 mod embeddings_writer;
 mod error;
 mod fingerprint;
-pub mod image;
+mod image;
+mod pair_dataset;
+mod prefetch;
 mod relevance;
 
+pub use crate::image::{Interpolation, Preprocess, Resize, load_batch};
+pub use batch::{EpochOrder, Sampling};
+pub use cache::{FeatureCache, Key, content_keys, text_key};
 pub use corpus::{Caption, Corpus, Picture, Skipped, Source, Split};
 pub use embeddings::Embeddings;
 pub use embeddings_writer::EmbeddingsWriter;
 pub use error::{Error, Result};
 pub use fingerprint::Fingerprint;
+pub use pair_dataset::{Pair, PairDataset};
+pub use prefetch::prefetch;
 pub use relevance::Relevance;
