@@ -1,1 +1,50 @@
-//! Cross-modal retrieval.
+//! Cross-modal retrieval: finds pictures by words and words by pictures.
+//!
+//! A [`Recipe`] says everything about an experiment, a [`Run`] is the folder it leaves behind. They
+//! stand on five crates, each of use alone and re-exported here:
+//!
+//! | crate | what |
+//! |---|---|
+//! | [`data`] | pictures, captions, splits; preprocessing, tokenisation, feature cache |
+//! | [`models`] | encoders, heads, checkpoints |
+//! | [`train`] | losses, one objective, one resumable loop |
+//! | [`index`] | nearest neighbours |
+//! | [`eval`] | metrics with intervals; plots and galleries |
+//!
+//! ```no_run
+//! use xr::{Encoders, Options, Recipe, Run, models::device};
+//!
+//! let device = device("flex")?;
+//! let options = Options { cache: "cache".into(), strict: false };
+//! let recipe = Recipe::dual_encoder("synthetic", Encoders::small());
+//! let run = Run::train(&recipe, "run".as_ref(), &options, &device, &mut ())?.run;
+//! println!("{}", run.score(&run.corpus(&options)?, "test", &options, &device)?);
+//! # Ok::<(), xr::Error>(())
+//! ```
+
+mod allocator;
+mod curves;
+mod error;
+mod features;
+mod fit;
+mod gallery;
+mod progress;
+mod recipe;
+mod run;
+mod validation;
+
+pub use xr_data as data;
+pub use xr_eval as eval;
+pub use xr_index as index;
+pub use xr_models as models;
+pub use xr_train as train;
+
+pub use allocator::tune_allocator;
+pub use curves::curves;
+pub use burn::tensor::Device;
+pub use error::{Error, Result};
+pub use features::{Features, FrozenEncoders};
+pub use fit::{Fitted, fit_from_scratch, fit_head};
+pub use gallery::gallery;
+pub use recipe::{Encoders, PRESETS, Recipe};
+pub use run::{EmbeddedPictures, Match, Options, Run, TrainedRun};

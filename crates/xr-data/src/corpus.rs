@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use crate::{Error, Relevance, Result, dataset::synthetic::Scene};
+use crate::{Drawn, Error, Relevance, Result, dataset::synthetic::Scene};
 
 /// Pictures, their captions and named splits. What every loader returns.
 ///
@@ -18,6 +18,8 @@ pub struct Corpus {
     pub captions: Vec<Caption>,
     /// Published or chosen parts: positions in `pictures`, ascending.
     pub splits: BTreeMap<String, Vec<u32>>,
+    /// How the splits were drawn, if they aren't the data set's own.
+    pub drawn: Option<Drawn>,
     /// What a loader left out, and why.
     pub skipped: Vec<Skipped>,
 }
@@ -139,6 +141,64 @@ impl Corpus {
             .into();
     }
 
+    /// Takes out `pictures`, each with the reason, and their captions, and names them in
+    /// [`Corpus::skipped`]. For pictures that turn out not to be decodable; the others keep their
+    /// order and get new positions, so splits and rows made before are void.
+    pub fn drop_pictures(&mut self, pictures: &[(u32, String)]) {
+        let why: BTreeMap<u32, &String> = pictures.iter().map(|(p, why)| (*p, why)).collect();
+        let skipped = why.iter().map(|(&picture, &why)| Skipped {
+            what: self.pictures[picture as usize].name.clone(),
+            why: why.clone(),
+        });
+        self.skipped.extend(skipped);
+        self.keep(|picture| !why.contains_key(&picture));
+    }
+
+    /// The corpus of one split alone: its pictures, their captions, and that split.
+    pub fn only(&self, split: &Split) -> Self {
+        let mut part = self.clone();
+        part.splits = BTreeMap::from([(split.name.clone(), split.pictures.clone())]);
+        part.keep(|picture| split.pictures.binary_search(&picture).is_ok());
+        part
+    }
+
+    /// The picture of that name.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPicture`] if there is none.
+    pub fn picture(&self, name: &str) -> Result<&Picture> {
+        self.pictures.iter().find(|p| p.name == name).ok_or_else(|| Error::NoSuchPicture {
+            corpus: self.name.clone(),
+            name: name.into(),
+        })
+    }
+
+    /// Leaves these pictures and their captions, in their order, at new positions.
+    fn keep(&mut self, keep: impl Fn(u32) -> bool) {
+        let mut kept = 0;
+        let position: Vec<Option<u32>> = (0..self.pictures.len() as u32)
+            .map(|old| {
+                keep(old).then(|| {
+                    kept += 1;
+                    kept - 1
+                })
+            })
+            .collect();
+        let moved = |old: u32| position[old as usize];
+        let mut old = 0..;
+        self.pictures.retain(|_| old.next().and_then(moved).is_some());
+        self.captions.retain_mut(|caption| match moved(caption.picture) {
+            Some(new) => {
+                caption.picture = new;
+                true
+            }
+            None => false,
+        });
+        for split in self.splits.values_mut() {
+            *split = split.iter().filter_map(|&old| moved(old)).collect();
+        }
+    }
+
     /// The caption texts of a split, in its order.
     pub fn texts<'a>(&'a self, split: &'a Split) -> impl ExactSizeIterator<Item = &'a str> {
         split.captions.iter().map(|&c| self.captions[c as usize].text.as_str())
@@ -165,6 +225,7 @@ mod tests {
             pictures: (0..pictures).map(picture).collect(),
             captions: (0..2 * pictures).map(caption).collect(),
             splits: BTreeMap::from([("dev".into(), vec![1, 3])]),
+            drawn: None,
             skipped: vec![],
         }
     }
@@ -180,11 +241,46 @@ mod tests {
     }
 
     #[test]
+    fn one_split_alone() {
+        let corpus = corpus(4);
+        let dev = corpus.only(&corpus.split("dev").unwrap());
+        assert_eq!(dev.pictures.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["001", "003"]);
+        assert_eq!(dev.split("dev").unwrap().pictures, [0, 1]);
+        assert_eq!(dev.captions[3], Caption { picture: 1, text: "caption 7".into() });
+        assert_eq!(dev.splits.len(), 1);
+    }
+
+    #[test]
+    fn an_unknown_picture() {
+        let corpus = corpus(2);
+        assert_eq!(corpus.picture("001").unwrap().name, "001");
+        assert_eq!(
+            corpus.picture("dog.jpg").unwrap_err().to_string(),
+            "the corpus `test` has no picture `dog.jpg`; was it removed or renamed since it was embedded?"
+        );
+    }
+
+    #[test]
     fn an_unknown_split() {
         assert_eq!(
             corpus(4).split("test").unwrap_err().to_string(),
             "the corpus `test` has no split `test`; it has dev, and all"
         );
+    }
+
+    #[test]
+    fn dropped_pictures_take_their_captions_along() {
+        let mut corpus = corpus(4);
+        corpus.drop_pictures(&[(3, "truncated".into()), (0, "empty".into())]);
+        let names: Vec<_> = corpus.pictures.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["001", "002"]);
+        let captions: Vec<_> =
+            corpus.captions.iter().map(|c| (c.picture, c.text.as_str())).collect();
+        let expected = [(0, "caption 2"), (0, "caption 3"), (1, "caption 4"), (1, "caption 5")];
+        assert_eq!(captions, expected);
+        assert_eq!(corpus.splits["dev"], [0]);
+        let skipped: Vec<_> = corpus.skipped.iter().map(Skipped::to_string).collect();
+        assert_eq!(skipped, ["000: empty", "003: truncated"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::Fingerprint;
+use crate::{Fingerprint, Manifest, Skipped};
 
 /// What can go wrong with data, each as a sentence that names the file and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,16 @@ pub enum Error {
         /// What the decoder said.
         why: String,
     },
+    /// A picture that the corpus doesn't have.
+    #[error(
+        "the corpus `{corpus}` has no picture `{name}`; was it removed or renamed since it was embedded?"
+    )]
+    NoSuchPicture {
+        /// Name of the corpus.
+        corpus: String,
+        /// What was asked for.
+        name: String,
+    },
     /// A split that the corpus doesn't have.
     #[error("the corpus `{corpus}` has no split `{wanted}`; it has {}", list(available))]
     NoSuchSplit {
@@ -69,6 +79,63 @@ pub enum Error {
         /// What there is.
         available: Vec<String>,
     },
+    /// A path or a name that isn't that of a data set.
+    #[error("{what}: not a data set: {why}")]
+    NotADataset {
+        /// What was to be opened.
+        what: String,
+        /// What was found and what expected.
+        why: String,
+    },
+    /// A text file that isn't what it should be.
+    #[error("{}, line {line}: expected {expected}, found {found}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The first such line, from 1.
+        line: usize,
+        /// What should be there.
+        expected: &'static str,
+        /// What is.
+        found: String,
+    },
+    /// An input that can't be used, in strict mode.
+    #[error("{first} ({all} such in all); mend the data, or do without `strict` to skip them")]
+    Refused {
+        /// The first.
+        first: Skipped,
+        /// How many there are.
+        all: usize,
+    },
+    /// Another part of the data than the one meant.
+    #[error("expected {expected}, but found {found}; {hint}")]
+    WrongSplit {
+        /// What was to be scored.
+        expected: Box<Manifest>,
+        /// What was about to be.
+        found: Box<Manifest>,
+        /// What it looks like, and what to do.
+        hint: String,
+    },
+    /// Text that names no partition.
+    #[error(
+        "`{found}` is no partition; expected `official`, or `random-TRAIN-DEV-TEST` in percent \
+         that make 100, such as `random-70-15-15`"
+    )]
+    SplitSpec {
+        /// The text.
+        found: String,
+    },
+    /// Something other than a tokenizer.
+    #[error(
+        "{what}: not a usable tokenizer ({why}); expected the tokenizer.json that Hugging Face tokenizers writes"
+    )]
+    Tokenizer {
+        /// The file, or where the text comes from.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 /// The result of working with data.
@@ -77,6 +144,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.into(), source }
+    }
+
+    pub(crate) fn tokenizer(what: impl ToString, why: String) -> Self {
+        Self::Tokenizer { what: what.to_string(), why }
+    }
+
+    pub(crate) fn malformed(path: &Path, line: usize, expected: &'static str, found: &str) -> Self {
+        Self::Malformed { path: path.into(), line, expected, found: found.into() }
     }
 
     pub(crate) fn corrupt(path: &Path, why: impl Into<String>) -> Self {

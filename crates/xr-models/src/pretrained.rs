@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// An image encoder with its published weights, and what its pictures must look like.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PretrainedImage {
     /// Configuration and preprocessing.
     pub part: ImagePart,
@@ -28,7 +28,7 @@ pub struct PretrainedImage {
 }
 
 /// A text encoder with its published weights and tokenizer.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PretrainedText {
     /// Configuration and context length.
     pub part: TextPart,

@@ -10,6 +10,8 @@ use burn::{
 /// `model.valid()`, so that the ids of parameters agree.
 pub(crate) fn follow<M: Module>(mean: M, model: &M, keep: f64) -> M {
     let mut current = Current::default();
+    // Brings running statistics up to date, which are otherwise seen one step late.
+    model.valid();
     model.visit(&mut current);
     mean.map(&mut Follow { current, keep })
 }

@@ -1,6 +1,6 @@
 use burn::{
     lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler},
-    module::{Module, ModuleVisitor, Param, ParamGroup},
+    module::{Module, ModuleVisitor, Param, ParamGroup, ParamGroupError},
     optim::{AdamConfig, AdamWConfig, ModuleOptimizer, decay::WeightDecayConfig},
     tensor::Tensor,
 };
@@ -135,9 +135,11 @@ impl Rates {
 
 impl Rate {
     fn group(&self) -> Result<ParamGroup> {
-        ParamGroup::from_regex(&self.parameters).map_err(|why| Error::Pattern {
-            pattern: self.parameters.clone(),
-            why: format!("{why:?}"),
+        ParamGroup::from_regex(&self.parameters).map_err(|error| {
+            let ParamGroupError::InvalidPatternError(why) = error;
+            // A drawing of the place comes first, and what is wrong last.
+            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            Error::Pattern { pattern: self.parameters.clone(), why: why.into() }
         })
     }
 }
@@ -170,5 +172,47 @@ impl ModuleVisitor for Vectors {
         if D < 2 {
             self.paths.push(self.path.join("."));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::{nn::Linear, optim::GradientsParams, tensor::Device};
+
+    use super::*;
+
+    fn rate(parameters: &str, factor: f64) -> Rate {
+        Rate { parameters: parameters.into(), factor }
+    }
+
+    #[test]
+    fn parts_of_the_model_have_rates_of_their_own() {
+        let device = Device::flex().autodiff();
+        let layer = Linear {
+            weight: Param::from_data([[1f32]], &device),
+            bias: Some(Param::from_data([1f32], &device)),
+        };
+        let config = OptimizerConfig {
+            lr: 0.25,
+            weight_decay: 0.0,
+            // The last that matches counts.
+            rates: vec![rate("bias", 2.0), rate("^bias$", 0.5), rate("nothing", 9.0)],
+            ..OptimizerConfig::default()
+        };
+        let loss = layer.forward(Tensor::<2>::ones([1, 1], &device));
+        let gradients = GradientsParams::from_grads(loss.backward(), &layer);
+        let rates = config.rates().unwrap().at(config.lr);
+        let layer = config.init(&layer).step(rates, layer, gradients);
+        // Adam's first step is the learning rate, whatever the gradient.
+        let weight: f32 = layer.weight.val().into_scalar();
+        let bias: f32 = layer.bias.unwrap().val().into_scalar();
+        assert!((weight - 0.75).abs() < 1e-6 && (bias - 0.875).abs() < 1e-6, "{weight}, {bias}");
+    }
+
+    #[test]
+    fn a_pattern_that_is_none() {
+        let config = OptimizerConfig { rates: vec![rate("(", 1.0)], ..Default::default() };
+        let error = config.rates().unwrap_err().to_string();
+        assert_eq!(error, "`optimizer.rates`: `(` is no regular expression: unclosed group");
     }
 }

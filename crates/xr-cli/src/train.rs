@@ -1,0 +1,150 @@
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+use xr::{
+    Encoders, PRESETS, Recipe, Run,
+    data::SplitSpec,
+    models::Views,
+    train::{Bar, Validation, search::Search},
+};
+
+use crate::{
+    Result,
+    options::{Global, report_skipped},
+};
+
+/// Trains a model, or goes on where training stopped.
+///
+/// With --image-weights and --text-weights the published encoders stay as they are and a head is
+/// trained on their features, which are computed once and cached. Without, small encoders are
+/// trained from scratch.
+#[derive(Debug, Args)]
+pub struct Train {
+    /// Data set: a folder, or synthetic[:PICTURES[:SEED]].
+    #[arg(long, value_name = "DATA", required_unless_present = "recipe")]
+    data: Option<String>,
+    /// Folder to train in.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// What to train.
+    #[arg(long, value_name = "NAME", default_value = "dual-encoder", value_parser = PRESETS)]
+    preset: String,
+    /// Everything from a file: the recipe.json of a run.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "preset", "image_weights"])]
+    recipe: Option<PathBuf>,
+    /// Weights of a published image encoder (file or folder); given twice, features stand side by
+    /// side.
+    #[arg(long, value_name = "PATH", requires = "text_weights")]
+    image_weights: Vec<PathBuf>,
+    /// Folder of a published text encoder.
+    #[arg(long, value_name = "DIR", requires = "image_weights")]
+    text_weights: Option<PathBuf>,
+    /// official, or a random partition by picture such as random-70-15-15.
+    #[arg(long, value_name = "SPLIT", default_value = "official")]
+    split: SplitSpec,
+    /// Seed of the partition, the weights and the order of the data.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Also train on mirrored pictures, and embed both views.
+    #[arg(long)]
+    flip: bool,
+    /// Change a field of the recipe: train.optimizer.lr=3e-4.
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = assignment)]
+    set: Vec<(String, Value)>,
+    /// Grid search: {"grid": {"train.optimizer.lr": [1e-3, 1e-4]}, "select": "R@5"}.
+    #[arg(long, value_name = "FILE")]
+    grid: Option<PathBuf>,
+}
+
+/// The file of a grid search; what it starts from comes from the command line.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Grid {
+    grid: BTreeMap<String, Vec<Value>>,
+    select: String,
+}
+
+impl Train {
+    pub fn run(&self, global: &Global) -> Result<()> {
+        let recipe = self.recipe()?;
+        match &self.grid {
+            Some(path) => self.search(recipe, serde_json::from_str(&read(path)?)?, global),
+            None => self.train(&recipe, global),
+        }
+    }
+
+    fn train(&self, recipe: &Recipe, global: &Global) -> Result<()> {
+        let (options, device) = (global.options(), global.device()?);
+        let trained = Run::train(recipe, &self.out, &options, &device, &mut Bar::default())?;
+        report_skipped(&trained.skipped);
+        let run = trained.run;
+        println!("{}", run.score(&run.corpus(&options)?, "dev", &options, &device)?);
+        println!("the run is in {}; search it after", self.out.display());
+        println!("    xr embed --data {} --in {}", recipe.data, self.out.display());
+        Ok(())
+    }
+
+    fn search(&self, base: Recipe, Grid { grid, select }: Grid, global: &Global) -> Result<()> {
+        let (options, device) = (global.options(), global.device()?);
+        let search = Search { base, grid, select };
+        let ranked = xr::train::search::search(&search, &self.out, |recipe: &Recipe, dir| {
+            let trained = Run::train(recipe, dir, &options, &device, &mut Bar::default())?;
+            Ok::<Validation, _>(trained.best)
+        })?;
+        print!("{ranked}");
+        Ok(())
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        let recipe = match &self.recipe {
+            Some(path) => serde_json::from_str(&read(path)?)?,
+            None => self.preset(),
+        };
+        let set = self.set.iter().map(|(field, value)| (field.clone(), vec![value.clone()]));
+        let only = Search { base: recipe, grid: set.collect(), select: String::new() };
+        let cell = only.cells()?.remove(0);
+        Ok(cell.config)
+    }
+
+    fn preset(&self) -> Recipe {
+        let encoders = match &self.text_weights {
+            Some(text) => {
+                Encoders::Pretrained { image: self.image_weights.clone(), text: text.clone() }
+            }
+            None => Encoders::small(),
+        };
+        let data = self.data.as_deref().unwrap_or_default();
+        let mut recipe =
+            Recipe::preset(&self.preset, data, encoders).expect("clap lets only presets through");
+        (recipe.split, recipe.split_seed, recipe.train.seed) = (self.split, self.seed, self.seed);
+        if self.flip {
+            recipe.views = Views::WithFlip;
+        }
+        recipe
+    }
+}
+
+/// `field=value`, where the value is JSON, or a word that is no JSON.
+fn assignment(text: &str) -> std::result::Result<(String, Value), String> {
+    let (field, value) = text.split_once('=').ok_or("expected FIELD=VALUE")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((field.into(), value))
+}
+
+fn read(path: &PathBuf) -> Result<String> {
+    fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_json_or_words() {
+        assert_eq!(assignment("train.epochs=3").unwrap(), ("train.epochs".into(), 3.into()));
+        assert_eq!(assignment("split=official").unwrap().1, Value::from("official"));
+        assert_eq!(assignment("train.patience=null").unwrap().1, Value::Null);
+        assert_eq!(assignment("epochs").unwrap_err(), "expected FIELD=VALUE");
+    }
+}

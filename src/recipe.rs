@@ -1,0 +1,198 @@
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use xr_data::{Preprocess, Sampling, SplitSpec};
+use xr_models::{
+    HeadConfig, Temperature, Views,
+    encoder::{Cell, RecurrentConfig, SmallCnnConfig},
+    head::{CorrAeConfig, CrossAeConfig, DualEncoderConfig},
+};
+use xr_train::{
+    Algorithm, AlignmentConfig, Decay, Negatives, ObjectiveConfig, OptimizerConfig, ScheduleConfig,
+    TrainConfig, Triplet, Weighted,
+};
+
+/// Everything that says what an experiment is: data, encoders, head, training.
+///
+/// It is the file `recipe.json` of a [`Run`](crate::Run). The presets are the systems that this
+/// workspace reproduces; each field of one can be changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// What [`xr_data::dataset::open`] takes.
+    pub data: String,
+    /// The data's own splits, or a random partition.
+    pub split: SplitSpec,
+    /// Seed of the random partition.
+    pub split_seed: u64,
+    /// Where features come from.
+    pub encoders: Encoders,
+    /// Views of a picture: what training draws from, and what an embedding is made of.
+    pub views: Views,
+    /// What brings the features into one space.
+    pub head: HeadConfig,
+    /// Of the contrastive losses.
+    pub temperature: Temperature,
+    /// Losses, optimizer, schedule.
+    pub train: TrainConfig,
+}
+
+/// Where features come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Encoders {
+    /// Published weights, frozen: their features are computed once and cached.
+    Pretrained {
+        /// Weight files or folders of image encoders; their features stand side by side.
+        image: Vec<PathBuf>,
+        /// Folder of the text encoder.
+        text: PathBuf,
+    },
+    /// Encoders trained together with the head (P1, "method 2").
+    Scratch {
+        /// Channels of the stages of the convolutional network; its width is the last.
+        channels: Vec<usize>,
+        /// Pictures are resized to this many pixels on each side.
+        side: u32,
+        /// Recurrent cell of the text encoder.
+        cell: Cell,
+        /// Width of the text encoder's words, state and output.
+        text_width: usize,
+        /// Most words in the vocabulary, which is taken from the training captions.
+        vocabulary: usize,
+        /// Longest caption in words.
+        context: usize,
+    },
+}
+
+impl Encoders {
+    /// A network small enough for a minute on two cores: 64-pixel pictures, a GRU.
+    pub fn small() -> Self {
+        Self::Scratch {
+            channels: vec![24, 48, 96, 192],
+            side: 64,
+            cell: Cell::Gru,
+            text_width: 128,
+            vocabulary: 2_000,
+            context: 32,
+        }
+    }
+
+    pub(crate) fn small_cnn(channels: &[usize]) -> SmallCnnConfig {
+        SmallCnnConfig::new().with_channels(channels.to_vec())
+    }
+
+    pub(crate) fn recurrent(cell: Cell, width: usize, vocabulary: usize) -> RecurrentConfig {
+        RecurrentConfig::new(vocabulary)
+            .with_cell(cell)
+            .with_embedding(width)
+            .with_hidden(width)
+            .with_width(width)
+    }
+
+    pub(crate) fn preprocess(side: u32) -> Preprocess {
+        Preprocess::unit(side)
+    }
+}
+
+/// The systems that a name stands for.
+pub const PRESETS: [&str; 4] = ["dual-encoder", "corr-ae-mse", "corr-ae", "cross-ae"];
+
+impl Recipe {
+    /// The recipe called `name`, one of [`PRESETS`].
+    pub fn preset(name: &str, data: &str, encoders: Encoders) -> Option<Self> {
+        match name {
+            "dual-encoder" => Some(Self::dual_encoder(data, encoders)),
+            "corr-ae-mse" => Some(Self::corr_ae_mse(data, encoders)),
+            "corr-ae" => Some(Self::corr_ae(data, encoders)),
+            "cross-ae" => Some(Self::cross_ae(data, encoders)),
+            _ => None,
+        }
+    }
+
+    /// Corr-AE with mean squared error between the latents (P1).
+    ///
+    /// Its alignment has nothing to push pairs apart, so it learns slowly: patience 8.
+    pub fn corr_ae_mse(data: &str, encoders: Encoders) -> Self {
+        let head = HeadConfig::CorrAe(CorrAeConfig::new());
+        let mut recipe = Self::p1(data, encoders, head);
+        recipe.train.objective = ObjectiveConfig::new(AlignmentConfig::Mse);
+        recipe.train.patience = Some(8);
+        recipe
+    }
+
+    /// Corr-AE with InfoNCE between the latents (P1).
+    pub fn corr_ae(data: &str, encoders: Encoders) -> Self {
+        Self::p1(data, encoders, HeadConfig::CorrAe(CorrAeConfig::new()))
+    }
+
+    /// Cross-modal autoencoder (P1).
+    pub fn cross_ae(data: &str, encoders: Encoders) -> Self {
+        Self::p1(data, encoders, HeadConfig::CrossAe(CrossAeConfig::new()))
+    }
+
+    /// What the paper fixes: Adam 1e-3, weight decay 1e-5, batches of 128, at most 40 epochs,
+    /// temperature 0.07; early stopping is ours.
+    fn p1(data: &str, encoders: Encoders, head: HeadConfig) -> Self {
+        Self {
+            data: data.into(),
+            split: SplitSpec::Official,
+            split_seed: 0,
+            encoders,
+            views: Views::Original,
+            head,
+            temperature: Temperature::Fixed(0.07),
+            train: TrainConfig { patience: Some(4), ..TrainConfig::default() },
+        }
+    }
+
+    /// Dual encoder with linear projections to 1,024 dimensions.
+    ///
+    /// Half InfoNCE with a learned temperature, half hinge on the hardest negative; two captions of
+    /// each picture in a batch; the running mean of the weights is what is kept.
+    pub fn dual_encoder(data: &str, encoders: Encoders) -> Self {
+        let head = DualEncoderConfig::new();
+        let hinge = Triplet { margin: 0.2, negatives: Negatives::Hardest };
+        let alignment = [(AlignmentConfig::InfoNce, 0.5), (AlignmentConfig::Triplet(hinge), 5.0)];
+        let train = TrainConfig {
+            objective: ObjectiveConfig {
+                alignment: alignment.map(|(loss, weight)| Weighted { loss, weight }).into(),
+                reconstruction_weight: 0.0,
+            },
+            optimizer: OptimizerConfig {
+                algorithm: Algorithm::AdamW,
+                lr: 2e-3,
+                weight_decay: 0.01,
+                decay: Decay::Matrices,
+                betas: [0.9, 0.98],
+                ..OptimizerConfig::default()
+            },
+            schedule: ScheduleConfig::Cosine { warmup: 20 },
+            epochs: 12,
+            batch_size: 512,
+            sampling: Sampling::PerPicture { captions: 2 },
+            average: Some(0.98),
+            ..TrainConfig::default()
+        };
+        Self {
+            temperature: Temperature::Learnable(0.07),
+            train,
+            ..Self::p1(data, encoders, HeadConfig::DualEncoder(head))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_survives_json() {
+        for name in PRESETS {
+            let recipe = Recipe::preset(name, "synthetic", Encoders::small()).unwrap();
+            let json = serde_json::to_string(&recipe).unwrap();
+            assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe, "{name}");
+        }
+        assert_eq!(Recipe::preset("clip", "synthetic", Encoders::small()), None);
+    }
+}
