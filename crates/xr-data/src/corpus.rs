@@ -167,10 +167,10 @@ impl Corpus {
     /// # Errors
     /// [`Error::NoSuchPicture`] if there is none.
     pub fn picture(&self, name: &str) -> Result<&Picture> {
-        self.pictures.iter().find(|p| p.name == name).ok_or_else(|| Error::NoSuchPicture {
-            corpus: self.name.clone(),
-            name: name.into(),
-        })
+        self.pictures
+            .iter()
+            .find(|p| p.name == name)
+            .ok_or_else(|| Error::NoSuchPicture { corpus: self.name.clone(), name: name.into() })
     }
 
     /// Leaves these pictures and their captions, in their order, at new positions.
@@ -244,7 +244,10 @@ mod tests {
     fn one_split_alone() {
         let corpus = corpus(4);
         let dev = corpus.only(&corpus.split("dev").unwrap());
-        assert_eq!(dev.pictures.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["001", "003"]);
+        assert_eq!(
+            dev.pictures.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(),
+            ["001", "003"]
+        );
         assert_eq!(dev.split("dev").unwrap().pictures, [0, 1]);
         assert_eq!(dev.captions[3], Caption { picture: 1, text: "caption 7".into() });
         assert_eq!(dev.splits.len(), 1);

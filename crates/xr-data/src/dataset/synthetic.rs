@@ -66,6 +66,7 @@ pub fn generate(config: &SyntheticConfig) -> Corpus {
         pictures: Vec::new(),
         captions: Vec::new(),
         splits: BTreeMap::new(),
+        drawn: None,
         skipped: Vec::new(),
     };
     let mut taken = HashSet::new();
