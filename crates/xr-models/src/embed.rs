@@ -1,8 +1,8 @@
 //! Features and embeddings of pictures and texts, in batches.
 //!
-//! Memory is bounded by the batch: two batches of pixels, one being decoded while the other is
-//! encoded, and one window of token rows. What is returned as [`Embeddings`] is held whole; the
-//! `_into` functions hand rows on as they are made.
+//! Memory is bounded by the batch: at most three batches of pixels, one being encoded, one waiting
+//! and one being decoded, and one window of token rows. What is returned as [`Embeddings`] is held
+//! whole; the `_into` functions hand rows on as they are made.
 
 mod pictures;
 mod texts;
@@ -140,6 +140,20 @@ pub fn text_features(
     let mut values = Vec::with_capacity(texts.len() * job.dim);
     job.run(texts, run, &mut push_to(&mut values))?;
     Ok(Embeddings::new(values, job.dim, job.made_by))
+}
+
+/// Features of the same pictures by several encoders, side by side as [`Model`] has them:
+/// `[rows, sum of the widths]`.
+///
+/// # Panics
+/// If the parts have other numbers of rows, or there is none.
+pub fn side_by_side(parts: &[&Embeddings]) -> Embeddings {
+    let rows = parts[0].rows();
+    assert!(parts.iter().all(|part| part.rows() == rows), "parts of the same pictures");
+    let row = |row| parts.iter().flat_map(move |part| part.row(row)).copied();
+    let dim = parts.iter().map(|part| part.dim()).sum();
+    let made_by = Fingerprint::of(parts.iter().map(|part| part.made_by().as_str()));
+    Embeddings::new((0..rows).flat_map(row).collect(), dim, made_by)
 }
 
 impl Embedder {

@@ -7,13 +7,14 @@ use std::{
 };
 
 use burn::{
-    module::Module,
+    module::{Module, ModuleVisitor, Param},
     store::{
         BurnToPyTorchAdapter, BurnpackStore, FloatCastAdapter, IdentityAdapter, ModuleAdapter,
-        ModuleSnapshot, ModuleStore, PyTorchToBurnAdapter, PytorchStore, SafetensorsStore,
-        burn_pack::Tensor as Entry,
+        ModuleContext, ModuleSnapshot, ModuleStore, PyTorchToBurnAdapter, PytorchStore,
+        SafetensorsStore, bridge,
+        burn_pack::{self, Tensor as Entry},
     },
-    tensor::{Bytes, DType},
+    tensor::{Bool, Bytes, DType, Int, Shape, Tensor},
 };
 
 use crate::{Error, Result};
@@ -89,7 +90,7 @@ impl WeightsFile {
 
     /// In how many tensors the file and the module differ.
     pub(crate) fn differences<M: Module>(&self, module: &M, format: &Format) -> usize {
-        let c = self.compare(&expected(module, format), format);
+        let c = self.compare(&Outline::of(module, format), format);
         c.missing.len() + c.unexpected.len() + c.other_shape.len()
     }
 
@@ -100,22 +101,22 @@ impl WeightsFile {
     /// [`Error::OtherShape`] when one has another shape; [`Error::BadWeights`] when one can't be
     /// read.
     pub(crate) fn load<M: Module>(&self, mut module: M, format: &Format) -> Result<M> {
-        let expected = expected(&module, format);
+        let expected = Outline::of(&module, format);
         self.check(&expected, format)?;
-        let renamed = expected.into_iter().map(|(name, ours)| {
+        let renamed = expected.into_iter().map(|(name, expected)| {
             let mut tensor = self.tensors[&name].clone();
-            tensor.name = ours.name;
+            tensor.name = expected.ours;
             tensor
         });
-        let (skip_variants, _, adapter) = format.layout.conventions();
-        let result = module.apply(renamed.collect(), None, Some(adapter), skip_variants);
+        let (adapter, skips) = (format.layout.reading(), format.layout.skips_variants());
+        let result = module.apply(renamed.collect(), None, Some(adapter), skips);
         match result.errors.first() {
             None => Ok(module),
             Some(why) => Err(Error::BadWeights { path: self.path.clone(), why: why.to_string() }),
         }
     }
 
-    fn check(&self, expected: &BTreeMap<String, Entry>, format: &Format) -> Result<()> {
+    fn check(&self, expected: &BTreeMap<String, Expected>, format: &Format) -> Result<()> {
         let (path, model) = (self.path.clone(), format.model);
         let Comparison { missing, unexpected, other_shape } = self.compare(expected, format);
         if !missing.is_empty() || !unexpected.is_empty() {
@@ -133,7 +134,7 @@ impl WeightsFile {
         }
     }
 
-    fn compare(&self, expected: &BTreeMap<String, Entry>, format: &Format) -> Comparison {
+    fn compare(&self, expected: &BTreeMap<String, Expected>, format: &Format) -> Comparison {
         let wanted: BTreeSet<_> = expected.keys().collect();
         let found: BTreeSet<_> = self.tensors.keys().collect();
         let used = |name: &&String| !(format.ignored)(name);
@@ -158,24 +159,94 @@ struct Comparison {
 }
 
 impl Layout {
-    /// Are enum variants left out of names; what turns a module's tensors into a file's, and back.
-    fn conventions(&self) -> (bool, Box<dyn ModuleAdapter>, Box<dyn ModuleAdapter>) {
+    /// Are enum variants left out of names?
+    fn skips_variants(&self) -> bool {
+        matches!(self, Self::PyTorch)
+    }
+
+    /// What turns a module's tensors into a file's.
+    fn writing(&self) -> Box<dyn ModuleAdapter> {
+        match self {
+            Self::PyTorch => Box::new(BurnToPyTorchAdapter),
+            Self::Burn => Box::new(IdentityAdapter),
+        }
+    }
+
+    /// What turns a file's tensors into a module's.
+    fn reading(&self) -> Box<dyn ModuleAdapter> {
         let as_f32 = FloatCastAdapter::to(DType::F32);
         match self {
-            Self::PyTorch => {
-                let back = PyTorchToBurnAdapter.chain(as_f32);
-                (true, Box::new(BurnToPyTorchAdapter), Box::new(back))
-            }
-            Self::Burn => (false, Box::new(IdentityAdapter), Box::new(as_f32)),
+            Self::PyTorch => Box::new(PyTorchToBurnAdapter.chain(as_f32)),
+            Self::Burn => Box::new(as_f32),
         }
     }
 }
 
-/// The module's tensors as the file should have them, by the names they should have there.
-fn expected<M: Module>(module: &M, format: &Format) -> BTreeMap<String, Entry> {
-    let (skip_variants, adapter, _) = format.layout.conventions();
-    let tensors = module.collect(None, Some(adapter), skip_variants);
-    tensors.into_iter().map(|tensor| ((format.rename)(&tensor.name), tensor)).collect()
+/// Finds a module's tensors, by their shapes alone: the random weights of a new module are drawn
+/// when they are first looked at, and those that a file will replace needn't be.
+struct Outline<'a> {
+    format: &'a Format,
+    path: Vec<String>,
+    containers: Vec<String>,
+    tensors: BTreeMap<String, Expected>,
+}
+
+/// A tensor that a file should have.
+struct Expected {
+    /// Its name in the module.
+    ours: String,
+    /// Its shape in the file.
+    shape: Shape,
+}
+
+impl Outline<'_> {
+    fn of<M: Module>(module: &M, format: &Format) -> BTreeMap<String, Expected> {
+        let (path, containers, tensors) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut outline = Outline { format, path, containers, tensors };
+        module.visit(&mut outline);
+        outline.tensors
+    }
+
+    fn add(&mut self, shape: Shape) {
+        let valueless = || Err(burn_pack::Error::ValidationError("only its shape".into()));
+        let entry = bridge::deferred(self.path.join("."), DType::F32, shape, None, valueless);
+        let layout = &self.format.layout;
+        let entry = layout.writing().adapt(entry, ModuleContext::new(&self.containers));
+        let expected = Expected { ours: entry.name, shape: entry.shape };
+        self.tensors.insert((self.format.rename)(&expected.ours), expected);
+    }
+
+    fn is_named(&self, container: &str) -> bool {
+        !(self.format.layout.skips_variants() && container.starts_with("Enum:"))
+    }
+}
+
+impl ModuleVisitor for Outline<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.containers.push(container.into());
+        if self.is_named(container) {
+            self.path.push(name.into());
+        }
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.containers.pop();
+        if self.is_named(container) {
+            self.path.pop();
+        }
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.add(param.lazy_shape());
+    }
+
+    fn visit_int<const D: usize>(&mut self, param: &Param<Tensor<D, Int>>) {
+        self.add(param.lazy_shape());
+    }
+
+    fn visit_bool<const D: usize>(&mut self, param: &Param<Tensor<D, Bool>>) {
+        self.add(param.lazy_shape());
+    }
 }
 
 fn tensors_of<S: ModuleStore>(mut store: S) -> Result<BTreeMap<String, Entry>, String> {
@@ -234,10 +305,12 @@ pub(crate) mod tests {
         path: &Path,
         mut change: impl FnMut(&mut BTreeMap<String, (Vec<usize>, Vec<u8>)>),
     ) {
-        let tensors = expected(module, format).into_iter();
-        let mut tensors = tensors
-            .map(|(name, t)| (name, (t.shape.to_vec(), t.to_bytes().unwrap().to_vec())))
-            .collect();
+        let adapter = format.layout.writing();
+        let tensors = module.collect(None, Some(adapter), true).into_iter().map(|tensor| {
+            let bytes = tensor.to_bytes().unwrap().to_vec();
+            ((format.rename)(&tensor.name), (tensor.shape.to_vec(), bytes))
+        });
+        let mut tensors = tensors.collect();
         change(&mut tensors);
         let views = tensors.iter().map(|(name, (shape, bytes))| {
             let elements: usize = shape.iter().product();

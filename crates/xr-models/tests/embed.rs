@@ -1,17 +1,20 @@
 //! Features and embeddings in batches: the batch size, the cache and bad pictures change nothing.
 
+// clippy.toml allows it in test functions, but not in what they share.
+#![allow(clippy::unwrap_used)]
+
 use std::{cell::RefCell, fs, path::Path};
 
 use burn::tensor::Device;
 use xr_data::{
-    Corpus, Embeddings, FeatureCache, Picture, Preprocess, Source, Tokenizer,
+    Corpus, Embeddings, FeatureCache, Fingerprint, Picture, Preprocess, Source, Tokenizer,
     dataset::synthetic::{SyntheticConfig, generate},
     text_key,
 };
 use xr_models::{
     Checkpoint, Embedder, FeatureModelConfig, HeadConfig, ImagePart, ModelConfig, TextPart, View,
     Views,
-    embed::{Run, image_features, text_features},
+    embed::{Run, image_features, side_by_side, text_features},
     encoder::{ImageEncoderConfig, RecurrentConfig, SmallCnnConfig, TextEncoderConfig},
     head::DualEncoderConfig,
 };
@@ -121,7 +124,10 @@ fn rows_go_on_in_order() {
     let embedder = Embedder::new(checkpoint(&corpus, Views::Original));
     let whole = embedder.texts(&texts(&corpus), Run::new(1)).unwrap();
     let mut rows = Vec::new();
-    let sink = |new: &[f32]| -> xr_data::Result<()> { Ok(rows.extend_from_slice(new)) };
+    let sink = |new: &[f32]| {
+        rows.extend_from_slice(new);
+        Ok(())
+    };
     embedder.texts_into(&texts(&corpus), Run::new(1), sink).unwrap();
     assert_eq!(rows, whole.values());
 }
@@ -224,4 +230,15 @@ fn features_say_what_made_them() {
     let text = text_features(&config.text, &model.text, tokenizer, &texts, Run::new(4)).unwrap();
     assert_eq!((text.rows(), text.dim()), (texts.len(), 5));
     assert_eq!(text.made_by(), &config.text.fingerprint(&model.text, tokenizer));
+}
+
+#[test]
+fn features_of_two_encoders_stand_side_by_side() {
+    let [one, two] = ["one", "two"].map(|name| Fingerprint::of([name]));
+    let left = Embeddings::new(vec![1.0, 2.0, 3.0, 4.0], 2, one);
+    let right = Embeddings::new(vec![5.0, 6.0], 1, two);
+    let both = side_by_side(&[&left, &right]);
+    assert_eq!((both.rows(), both.dim()), (2, 3));
+    assert_eq!(both.values(), [1.0, 2.0, 5.0, 3.0, 4.0, 6.0]);
+    assert_ne!(both.made_by(), side_by_side(&[&right, &left]).made_by());
 }
