@@ -9,13 +9,17 @@ use std::{
     path::Path,
 };
 
-use burn::{module::Module, tensor::Device};
+use burn::{
+    module::Module,
+    nn::{BatchNorm, BatchNormConfig},
+    tensor::Device,
+};
 use common::{Data, alone, bits, config, model};
-use xr_models::FeatureModel;
+use xr_models::{FeatureModel, HeadOutput};
 use xr_train::{
     Algorithm, Batches, BoxError, Decay, Error, Event, FeatureBatch, FeatureBatches, Observer,
-    OptimizerConfig, Outcome, Record, Result, ScheduleConfig, TrainConfig, Trained, load_best,
-    read_log, train,
+    OptimizerConfig, Outcome, Record, Result, ScheduleConfig, TrainConfig, Trainable, Trained,
+    Validation, load_best, read_log, train,
 };
 
 /// Everything that has a state: Adam's moments, dropout, the average, clipping, and a plateau
@@ -188,6 +192,46 @@ fn with_adamw_on_matrices_and_a_cosine() {
     assert_same(&trained, folder.path(), &whole);
 }
 
+/// A batch norm in front, whose running statistics are state that no optimizer knows of.
+#[derive(Module, Debug)]
+struct Normed {
+    norm: BatchNorm,
+    features: FeatureModel,
+}
+
+impl Trainable for Normed {
+    type Batch = FeatureBatch;
+
+    fn forward(&self, batch: &FeatureBatch) -> HeadOutput {
+        self.features.forward(self.norm.forward(batch.image.clone()), batch.text.clone())
+    }
+}
+
+#[test]
+fn with_running_statistics() {
+    let _turn = alone();
+    let (data, config) = (Data::new(0), TrainConfig { select: None, average: None, ..stateful() });
+    let train_until = |folder: &Path, last: usize| {
+        let features = model();
+        let device = features.devices().remove(0);
+        let model = Normed { norm: BatchNormConfig::new(12).init(&device), features };
+        let mut stop = |event: Event<'_>| match event {
+            Event::Step(record) if record.step == last => Break(()),
+            _ => Continue(()),
+        };
+        let source = Source::new(&data, &config);
+        let validate = |_: &Normed| Ok(Validation { loss: 1.0, ..Validation::default() });
+        train(model, &source, &config, validate, folder, &mut stop).unwrap()
+    };
+    let [whole, parts] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let uninterrupted = train_until(whole.path(), usize::MAX);
+    train_until(parts.path(), 6);
+    let resumed = train_until(parts.path(), usize::MAX);
+    assert!(bits(&resumed.model) == bits(&uninterrupted.model));
+    let mean: Vec<f32> = resumed.model.norm.running_mean.value().try_into_vec_as().unwrap();
+    assert!(mean.iter().any(|&mean| mean != 0.0), "no statistics were taken");
+}
+
 #[test]
 fn a_finished_run_is_not_trained_again() {
     let _turn = alone();
@@ -290,7 +334,7 @@ fn stops_early_and_keeps_the_best() {
     let validate = |model: &FeatureModel| {
         seen.push(bits(model));
         let metrics = [("R@1".to_string(), seen.len() as f64)].into();
-        Ok(xr_train::Validation { loss: losses.next().unwrap(), metrics })
+        Ok(Validation { loss: losses.next().unwrap(), metrics })
     };
     let source = Source::new(&data, &config);
     let trained = train(model(), &source, &config, validate, folder.path(), &mut ()).unwrap();
