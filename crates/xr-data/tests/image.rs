@@ -1,5 +1,7 @@
 //! Pictures against Pillow and torchvision: `reference/fixtures_preprocess.py` makes the fixtures.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use image::{Rgb, RgbImage};
