@@ -10,6 +10,8 @@
 //! Each runs on the CPU of every backend compiled in (`--features tch`) or on `XR_DEVICE` alone.
 //! `RAYON_NUM_THREADS` and `OMP_NUM_THREADS` limit the threads.
 
+#![allow(clippy::unwrap_used)]
+
 use std::env;
 
 use burn::{
@@ -53,7 +55,7 @@ fn heads() -> [(&'static str, HeadConfig, AlignmentConfig); 4] {
 }
 
 /// Makes one training step and returns its loss.
-fn step(head: HeadConfig, loss: AlignmentConfig, device: &Device) -> impl FnMut() -> f64 {
+fn step(head: HeadConfig, loss: AlignmentConfig, device: &Device) -> impl FnMut() -> f64 + use<> {
     let mut model = FeatureModelConfig::new(IMAGE, TEXT, head).init(device);
     let [image, text] = [IMAGE, TEXT]
         .map(|width| Tensor::<2>::random([BATCH, width], Distribution::Normal(0.0, 1.0), device));
