@@ -127,12 +127,14 @@ impl Corpus {
     /// the rest.
     ///
     /// The pictures are shuffled by ChaCha8 seeded with `seed`, so the parts depend on nothing else.
+    /// [`SplitSpec::apply`](crate::SplitSpec::apply) also records how, for the manifest.
     pub fn split_randomly(&mut self, fractions: [f64; 2], seed: u64) {
         let mut order: Vec<u32> = (0..self.pictures.len() as u32).collect();
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         let [train, dev] = fractions.map(|f| (f * order.len() as f64) as usize);
         let mut rest = order.split_off(train.min(order.len()));
         let test = rest.split_off(dev.min(rest.len()));
+        self.drawn = None;
         self.splits = [("train", order), ("dev", rest), ("test", test)]
             .map(|(name, mut pictures)| {
                 pictures.sort_unstable();

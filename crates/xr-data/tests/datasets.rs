@@ -1,5 +1,7 @@
 //! Every layout of `datasets/fixtures` gives the same pictures and captions.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 
 use xr_data::{
@@ -24,9 +26,11 @@ fn one_set_in_four_layouts() {
     let published = corpus("flickr8k_published");
     assert_eq!(texts(&published)[1], (0, "A circle , \"bright\" red , on white ."));
     assert_eq!((published.pictures.len(), published.captions.len()), (4, 8));
-    for (name, called) in
-        [("flickr8k_kaggle", "flickr8k"), ("folder", "folder"), ("folder_beside", "folder_beside")]
-    {
+    for (name, called) in [
+        ("flickr8k_kaggle", "flickr8k_kaggle"),
+        ("folder", "folder"),
+        ("folder_beside", "folder_beside"),
+    ] {
         let other = corpus(name);
         assert_eq!(other.name, called);
         assert_eq!(texts(&other), texts(&published), "{name}");

@@ -1,5 +1,7 @@
 //! Token ids equal those of Python's `tokenizers` (`reference/fixtures_tokenizer.py`).
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::Path;

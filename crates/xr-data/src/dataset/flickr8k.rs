@@ -10,7 +10,8 @@
 //!
 //! and from Kaggle: `Images/` with `captions.txt`, lines `picture.jpg,caption`. The text files may
 //! also lie at the root, and the lists of the official splits beside either layout; a list that is
-//! missing just gives no such split.
+//! missing just gives no such split. Other photos in the Kaggle layout are loaded too; they don't get
+//! the name `flickr8k` but that of their folder.
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +22,7 @@ use super::{
     Strictness,
     assemble::{Entry, Found, pictures_under},
     caption_file::{Format, entries},
+    folder,
 };
 use crate::{Corpus, Error, Manifest, Result};
 
@@ -50,7 +52,22 @@ pub fn load(folder: &Path, strictness: Strictness) -> Result<Corpus> {
     }
     let captions = entries(&captions, format)?;
     let splits = splits(folder)?;
-    Found { folder, name: NAME.into(), files, captions, splits, skipped }.assemble(strictness)
+    let name = match format {
+        Format::Commas if !files.keys().all(|name| is_photo_id(name)) => folder::name_of(folder),
+        _ => NAME.into(),
+    };
+    Found { folder, name, files, captions, splits, skipped }.assemble(strictness)
+}
+
+/// Is this a name such as `1000268201_693b08cb0e.jpg`? The Kaggle layout says nothing else of
+/// what it holds.
+fn is_photo_id(name: &str) -> bool {
+    let id = name.strip_suffix(".jpg").and_then(|id| id.split_once('_'));
+    id.is_some_and(|(number, secret)| {
+        number.bytes().all(|b| b.is_ascii_digit())
+            && secret.len() == 10
+            && secret.bytes().all(|b| b.is_ascii_hexdigit())
+    })
 }
 
 /// Does `folder` look like either layout?
@@ -223,6 +240,16 @@ mod tests {
         let texts: Vec<_> = corpus.captions.iter().map(|c| c.text.as_str()).collect();
         assert_eq!(texts, ["A cat , asleep .", "A cat ."]);
         assert!(corpus.splits.is_empty());
+        assert_eq!(corpus.name, dir.path().file_name().unwrap().to_str().unwrap());
+    }
+
+    #[test]
+    fn photos_from_kaggle_are_known_by_their_names() {
+        let dir = folder(&[
+            ("Images/1000268201_693b08cb0e.jpg", b""),
+            ("captions.txt", b"1000268201_693b08cb0e.jpg,A child .\n"),
+        ]);
+        assert_eq!(load(dir.path(), Strictness::Strict).unwrap().name, "flickr8k");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::{
 };
 
 use super::{
-    Strictness,
+    LAYOUTS, Strictness,
     assemble::{Entry, Found, pictures_under},
     caption_file::{self, Format},
 };
@@ -39,7 +39,8 @@ const CAPTION_FILES: [&str; 3] = ["captions.csv", "captions.tsv", "captions.txt"
 pub fn load(folder: &Path, strictness: Strictness) -> Result<Corpus> {
     let (files, skipped) = pictures_under(folder)?;
     if files.is_empty() {
-        return Err(not_a_dataset(folder, "no picture is in it or below"));
+        let why = format!("no picture is in it or below; expected {LAYOUTS}");
+        return Err(not_a_dataset(folder, &why));
     }
     let captions = match caption_file(folder)? {
         Some(path) => caption_file::entries(&path, format_of(&path)?)?,
@@ -48,11 +49,6 @@ pub fn load(folder: &Path, strictness: Strictness) -> Result<Corpus> {
     let name = name_of(folder);
     let splits = BTreeMap::new();
     Found { folder, name, files, captions, splits, skipped }.assemble(strictness)
-}
-
-/// Is a picture in `folder` or below?
-pub(super) fn recognises(folder: &Path) -> bool {
-    pictures_under(folder).is_ok_and(|(files, _)| !files.is_empty())
 }
 
 fn caption_file(folder: &Path) -> Result<Option<PathBuf>> {
@@ -95,7 +91,8 @@ fn captions_beside(files: &BTreeMap<String, PathBuf>) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-fn name_of(folder: &Path) -> String {
+/// What the folder itself is called, also where the path is `.`.
+pub(super) fn name_of(folder: &Path) -> String {
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.into());
     whole.file_name().map_or_else(|| "folder".into(), |name| name.to_string_lossy().into_owned())
 }
@@ -194,9 +191,8 @@ mod tests {
     #[test]
     fn captions_alone() {
         let dir = folder(&[("captions.csv", "a.jpg,one\n")]);
-        assert_eq!(
-            message(&dir, Strictness::Lenient),
-            "DIR: not a data set: no picture is in it or below"
-        );
+        let message = message(&dir, Strictness::Lenient);
+        let start = "DIR: not a data set: no picture is in it or below; expected `synthetic`, ";
+        assert!(message.starts_with(start), "{message}");
     }
 }

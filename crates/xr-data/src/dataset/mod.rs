@@ -66,13 +66,12 @@ fn numbered_scenes(numbers: &str) -> Option<SyntheticConfig> {
 fn open_folder(path: &Path, strictness: Strictness) -> Result<Corpus> {
     if flickr8k::recognises(path) {
         flickr8k::load(path, strictness)
-    } else if folder::recognises(path) {
+    } else if path.is_dir() {
         folder::load(path, strictness)
     } else {
-        let found = if path.is_dir() { "no picture is in it" } else { "no such folder" };
         Err(Error::NotADataset {
             what: path.display().to_string(),
-            why: format!("{found}; expected {LAYOUTS}"),
+            why: format!("no such folder; expected {LAYOUTS}"),
         })
     }
 }
@@ -107,7 +106,10 @@ mod tests {
     fn an_empty_folder() {
         let dir = tempfile::tempdir().unwrap();
         let message = refused(dir.path().to_str().unwrap());
-        assert!(message.contains("not a data set: no picture is in it; expected"), "{message}");
+        assert!(
+            message.contains("not a data set: no picture is in it or below; expected"),
+            "{message}"
+        );
     }
 
     #[test]
