@@ -26,7 +26,6 @@ pub fn curves(log: &[Record]) -> Vec<Panel> {
         curves,
         mark: lowest.clone(),
     };
-    let losses =
-        vec![curve("training", &|e| e.loss), curve("validation", &|e| e.validation.loss)];
+    let losses = vec![curve("training", &|e| e.loss), curve("validation", &|e| e.validation.loss)];
     vec![panel("loss", losses), panel("text → image, validation", recalls.into())]
 }

@@ -1,4 +1,7 @@
-use std::{io, path::{Path, PathBuf}};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// What can go wrong in an experiment: what the crates below say, and a little more.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +54,9 @@ pub enum Error {
         path: PathBuf,
     },
     /// Training data without a part to choose the best epoch on, or to learn from.
-    #[error("{corpus}: the split `{split}` has no captions; choose another partition with --split random-70-15-15")]
+    #[error(
+        "{corpus}: the split `{split}` has no captions; choose another partition with --split random-70-15-15"
+    )]
     EmptySplit {
         /// Name of the corpus.
         corpus: String,

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use xr_data::{Corpus, Embeddings, Fingerprint, Picture, Split};
 use xr_models::{
     Checkpoint, FeatureModel, FeatureModelConfig, Model, ModelConfig, View, Views,
-    embed::{Failure, Run, image_features, text_features},
+    embed::{Failure, Run, image_features, side_by_side, text_features},
     pretrained::{PretrainedImage, PretrainedText, image_part, text_part},
 };
 
@@ -114,7 +114,7 @@ impl FrozenEncoders {
             parts.push(features);
             failures = failed;
         }
-        Ok((side_by_side(parts), failures))
+        Ok((side_by_side(&parts.iter().collect::<Vec<_>>()), failures))
     }
 
     fn texts(&self, texts: &[&str], run: Run) -> Result<Embeddings> {
@@ -155,9 +155,30 @@ impl Features {
         }
     }
 
-    /// Embeddings that `head` makes of them, `[pictures, dim]` and `[captions, dim]`, each row of
-    /// length 1 and stamped `made_by`; those of several views are summed.
-    pub fn embed(
+    /// Embeddings that the model makes of them, `[pictures, latent]` and `[captions, latent]`, each
+    /// row of length 1; those of several views are summed.
+    ///
+    /// The features must come from the model's own encoders.
+    pub fn embed(&self, model: &Checkpoint) -> (Embeddings, Embeddings) {
+        let dim = model.config.features.head.latent();
+        self.embed_by(&model.model.features, dim, &model.fingerprint())
+    }
+
+    /// Standardised features of the pictures, and what the model decodes captions into there, both
+    /// `[rows, image_width]`: the other way to retrieve of P1. `None` for a head without decoders.
+    pub fn decode(&self, model: &Checkpoint) -> Option<(Embeddings, Embeddings)> {
+        let head = &model.model.features;
+        let row = matrix(self.text.row(0).to_vec(), self.text.dim(), &device_of(head));
+        head.decode_to_image(row)?;
+        let decode = |x| head.decode_to_image(x).expect("as the first row was");
+        let image = encode(&self.image[0], head, |x| head.image_stats.forward(x));
+        let text = encode(&self.text, head, decode);
+        let (dim, made_by) = (self.image[0].dim(), model.fingerprint());
+        let rows = |values| Embeddings::new(values, dim, made_by.clone());
+        Some((rows(image), rows(text)))
+    }
+
+    pub(crate) fn embed_by(
         &self,
         head: &FeatureModel,
         dim: usize,
@@ -177,7 +198,7 @@ fn encode(
     head: &FeatureModel,
     encode: impl Fn(Tensor<2>) -> Tensor<2>,
 ) -> Vec<f32> {
-    let device = head.logit_scale.val().device();
+    let device = device_of(head);
     let values = |x: Tensor<2>| -> Vec<f32> {
         x.into_data().try_into_vec_as().expect("heads compute in f32")
     };
@@ -185,6 +206,11 @@ fn encode(
     chunks.flat_map(|rows| values(encode(matrix(rows.to_vec(), of.dim(), &device)))).collect()
 }
 
+pub(crate) fn device_of(head: &FeatureModel) -> Device {
+    head.logit_scale.val().device()
+}
+
+/// `[rows, width]` on a device.
 pub(crate) fn matrix(values: Vec<f32>, width: usize, device: &Device) -> Tensor<2> {
     let rows = values.len() / width;
     Tensor::from_data(TensorData::new(values, [rows, width]), device)
@@ -194,16 +220,4 @@ pub(crate) fn matrix(values: Vec<f32>, width: usize, device: &Device) -> Tensor<
 pub fn drop_undecodable(corpus: &mut Corpus, failures: &[Failure]) {
     let why = failures.iter().map(|f| (f.position as u32, f.error.to_string()));
     corpus.drop_pictures(&why.collect::<Vec<_>>());
-}
-
-/// Rows of several encoders as one: `[rows, sum of widths]`.
-fn side_by_side(mut parts: Vec<Embeddings>) -> Embeddings {
-    if parts.len() == 1 {
-        return parts.remove(0);
-    }
-    let made_by = Fingerprint::of(parts.iter().map(|p| p.made_by().as_str()));
-    let rows = parts[0].rows();
-    let values = (0..rows).flat_map(|row| parts.iter().flat_map(move |p| p.row(row)).copied());
-    let dim = parts.iter().map(Embeddings::dim).sum();
-    Embeddings::new(values.collect(), dim, made_by)
 }

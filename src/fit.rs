@@ -39,16 +39,14 @@ pub fn fit_head(
     let [train_split, dev_split] = [split(corpus, "train")?, split(corpus, "dev")?];
     let (of_train, of_dev) = (features.of(&train_split), features.of(&dev_split));
     let config = head_config(recipe, encoders.widths());
-    let model = config.init(device).with_stats(
-        ZScore::fit(&of_train.image[0], device),
-        ZScore::fit(&of_train.text, device),
-    );
+    let model = config
+        .init(device)
+        .with_stats(ZScore::fit(&of_train.image[0], device), ZScore::fit(&of_train.text, device));
     let views = of_train.image.iter().collect();
     let batches =
         FeatureBatches::new(views, &of_train.text, &train_split.picture_of, &recipe.train);
-    let validate = |model: &FeatureModel| {
-        validate(recipe, model, &of_dev, &dev_split).map_err(BoxError::from)
-    };
+    let validate =
+        |model: &FeatureModel| validate(recipe, model, &of_dev, &dev_split).map_err(BoxError::from);
     let trained = train(model.clone(), &batches, &recipe.train, validate, run, observer)?;
     let head = load_best(model, run, chosen_by(&recipe.train))?;
     let checkpoint = encoders.with_head(config, head, recipe.views);
@@ -109,11 +107,7 @@ fn head_config(recipe: &Recipe, (image, text): (usize, usize)) -> FeatureModelCo
 }
 
 /// What encoders from scratch look like, and the tokenizer of the training captions.
-fn scratch(
-    recipe: &Recipe,
-    corpus: &Corpus,
-    train: &Split,
-) -> Result<(ModelConfig, Tokenizer)> {
+fn scratch(recipe: &Recipe, corpus: &Corpus, train: &Split) -> Result<(ModelConfig, Tokenizer)> {
     let Encoders::Scratch { channels, side, cell, text_width, vocabulary, context } =
         &recipe.encoders
     else {

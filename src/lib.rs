@@ -40,8 +40,8 @@ pub use xr_models as models;
 pub use xr_train as train;
 
 pub use allocator::tune_allocator;
-pub use curves::curves;
 pub use burn::tensor::Device;
+pub use curves::curves;
 pub use error::{Error, Result};
 pub use features::{Features, FrozenEncoders};
 pub use fit::{Fitted, fit_from_scratch, fit_head};

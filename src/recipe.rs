@@ -69,10 +69,10 @@ impl Encoders {
     /// A network small enough for a minute on two cores: 64-pixel pictures, a GRU.
     pub fn small() -> Self {
         Self::Scratch {
-            channels: vec![24, 48, 96, 192],
+            channels: vec![16, 32, 64, 128],
             side: 64,
             cell: Cell::Gru,
-            text_width: 128,
+            text_width: 96,
             vocabulary: 2_000,
             context: 32,
         }

@@ -180,12 +180,10 @@ impl Run {
         device: &Device,
     ) -> Result<(Embeddings, Embeddings)> {
         let checkpoint = self.checkpoint(device)?;
-        let (head, views) = (checkpoint.model.features.clone(), checkpoint.config.views);
-        let dim = checkpoint.config.features.head.latent();
-        let made_by = checkpoint.fingerprint();
-        let encoders = FrozenEncoders::of(checkpoint);
+        let encoders = FrozenEncoders::of(checkpoint.clone());
+        let views = checkpoint.config.views;
         let features = encoders.features(corpus, views, &options.cache, options.strict)?;
-        Ok(features.embed(&head, dim, &made_by))
+        Ok(features.embed(&checkpoint))
     }
 
     /// Scores the model on a split.
@@ -290,15 +288,14 @@ impl Run {
     /// Makes the folder, with its recipe; or finds the same recipe there.
     fn create(recipe: &Recipe, dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
-        match Self::open(dir) {
-            Ok(run) if run.recipe == *recipe => Ok(run),
-            Ok(_) => Err(Error::OtherRecipe { path: dir.into() }),
-            Err(Error::NoRun { .. }) => {
-                write_json(&dir.join(RECIPE), recipe)?;
-                Ok(Self { dir: dir.into(), recipe: recipe.clone() })
-            }
-            Err(error) => Err(error),
+        let path = dir.join(RECIPE);
+        // Text is compared: a number read from JSON may be off in the last place.
+        match fs::read_to_string(&path) {
+            Ok(there) if there == json(recipe) => {}
+            Ok(_) => return Err(Error::OtherRecipe { path: dir.into() }),
+            Err(_) => write_json(&path, recipe)?,
         }
+        Ok(Self { dir: dir.into(), recipe: recipe.clone() })
     }
 }
 
@@ -313,6 +310,9 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    let json = serde_json::to_string_pretty(value).expect("string keys and finite numbers");
-    Ok(atomic::write(path, json.as_bytes())?)
+    Ok(atomic::write(path, json(value).as_bytes())?)
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("string keys and finite numbers")
 }

@@ -6,7 +6,10 @@ use xr_index::Metric as Similarity;
 use xr_models::FeatureModel;
 use xr_train::{ObjectiveConfig, Validation};
 
-use crate::{Features, Recipe, Result, features::matrix};
+use crate::{
+    Features, Recipe, Result,
+    features::{device_of, matrix},
+};
 
 /// Rows of a batch of the validation loss. A contrastive loss depends on it, so it is the same for
 /// every training.
@@ -22,7 +25,7 @@ pub(crate) fn validate(
     split: &Split,
 ) -> Result<Validation> {
     let made_by = Fingerprint::of(["validation"]);
-    let (image, text) = features.embed(model, recipe.head.latent(), &made_by);
+    let (image, text) = features.embed_by(model, recipe.head.latent(), &made_by);
     Ok(Validation {
         loss: loss(&recipe.train.objective, model, features, split)?,
         metrics: recalls(&image, &text, split)?,
@@ -35,7 +38,7 @@ fn loss(
     features: &Features,
     split: &Split,
 ) -> Result<f64> {
-    let device = &model.logit_scale.val().device();
+    let device = &device_of(model);
     let order = EpochOrder::new(&split.picture_of, Sampling::EveryCaption, ROWS, 0);
     let mut sum = 0.0;
     for step in 0..order.steps() {
@@ -55,9 +58,8 @@ fn recalls(image: &Embeddings, text: &Embeddings, split: &Split) -> Result<BTree
     let forth = Ranking::of(text, image, &to_image, Similarity::InnerProduct)?;
     let back = Ranking::of(image, text, &to_image.transpose(), Similarity::InnerProduct)?;
     let at = |prefix: &'static str, ranking: Ranking| {
-        [1, 5, 10].map(|k| {
-            (format!("{prefix}R@{k}"), metric::value(&metric::RecallAt(k), &ranking))
-        })
+        [1, 5, 10]
+            .map(|k| (format!("{prefix}R@{k}"), metric::value(&metric::RecallAt(k), &ranking)))
     };
     Ok(at("", forth).into_iter().chain(at("i2t ", back)).collect())
 }

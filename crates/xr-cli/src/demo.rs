@@ -1,12 +1,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use xr::{data::Sampling, Encoders, Recipe, Run, eval::plot, train::Bar};
+use xr::{Encoders, Recipe, Run, data::Sampling, eval::plot, gallery, train::Bar};
 
-use crate::{Result, options::Global, search::row};
+use crate::{Result, options::Global};
 
 /// Shows what xr does, offline and without data: makes pictures of coloured shapes, trains a model
-/// on them from scratch, scores it, and searches with it.
+/// on them from scratch, scores it, and finds pictures by their captions.
 #[derive(Debug, Args)]
 pub struct Demo {
     /// Folder to work in.
@@ -14,32 +14,32 @@ pub struct Demo {
     out: PathBuf,
 }
 
-const DATA: &str = "synthetic:3000";
-
-/// The last names a pair of colour and shape that no training picture shows.
-const QUERIES: [&str; 3] = [
-    "a large red circle to the left of a small blue square",
-    "a yellow star above a green triangle",
-    "a green star in front of a red diamond",
-];
+const DATA: &str = "synthetic:2000";
+/// Captions of the test part that are looked for.
+const QUERIES: [u32; 3] = [0, 302, 604];
 
 impl Demo {
     pub fn run(&self, global: &Global) -> Result<()> {
         let (options, device) = (global.options(), global.device()?);
         println!("training a dual encoder on {DATA}, from scratch, in {}", self.out.display());
-        let recipe = recipe();
-        let run = Run::train(&recipe, &self.out, &options, &device, &mut Bar::default())?.run;
-        println!("\n{}", run.score(&run.corpus(&options)?, "test", &options, &device)?);
+        let run = Run::train(&recipe(), &self.out, &options, &device, &mut Bar::default())?.run;
+        let corpus = run.corpus(&options)?;
+        println!("\n{}", run.score(&corpus, "test", &options, &device)?);
+
         run.embed_pictures(DATA, &options, &device)?;
-        let mut rows = Vec::new();
+        let test = corpus.split("test")?;
+        let texts: Vec<_> = corpus.texts(&test).collect();
         for query in QUERIES {
-            let found = run.search(query, 5, &device)?;
-            let names: Vec<_> = found.iter().map(|m| m.picture.name.as_str()).collect();
-            println!("{query}: {}", names.join(" "));
-            rows.push(row(query, &found)?);
+            let query = texts[query as usize];
+            println!("{query}:");
+            for found in run.search(query, 3, &device)? {
+                println!("    {:.3}  picture {}", found.score, found.picture.name);
+            }
         }
+        let mut part = corpus.only(&test);
+        let (image, text) = run.embeddings(&mut part, &options, &device)?;
         let path = self.out.join("gallery.png");
-        plot::save(&plot::gallery::draw(&rows), &path)?;
+        plot::save(&gallery(&part, &part.split("test")?, &image, &text, &QUERIES)?, &path)?;
         println!("\nlook at {} and {}", path.display(), self.out.join("curves.png").display());
         Ok(())
     }

@@ -49,7 +49,9 @@ impl Eval {
         }
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&scores)?),
-            false => println!("{scores}\nin brackets: 95 % intervals, by 1,000 bootstrap resamples of pictures"),
+            false => println!(
+                "{scores}\nin brackets: 95 % intervals, by 1,000 bootstrap resamples of pictures"
+            ),
         }
         let Some(path) = &self.gallery else { return Ok(()) };
         let mut part = corpus.only(&corpus.split(&self.split)?);

@@ -3,8 +3,9 @@
 use std::{fs, io::Cursor};
 
 use fast_image_resize::{
-    CropBox, FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
-    images::{Image, ImageRef},
+    CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::U8x3,
 };
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage, imageops};
 use rayon::prelude::*;
@@ -292,10 +293,16 @@ fn resample(
         part.width,
         part.height,
     );
-    let view = ImageRef::new(source.width(), source.height(), source, PixelType::U8x3);
-    let mut resized = Image::new(width, height, PixelType::U8x3);
+    let mut resized = RgbImage::new(width, height);
+    // Typed: the call that takes any image is compiled for every pixel format there is, in minutes.
+    let view = TypedImageRef::<U8x3>::from_buffer(source.width(), source.height(), source);
+    let target = TypedImage::<U8x3>::from_buffer(width, height, &mut resized);
     Resizer::new()
-        .resize(&view.expect("three bytes a pixel"), &mut resized, &options)
-        .expect("both are RGB, and the part lies inside the source");
-    RgbImage::from_raw(width, height, resized.into_vec()).expect("three bytes a pixel")
+        .resize_typed(
+            &view.expect("three bytes a pixel"),
+            &mut target.expect("three bytes a pixel"),
+            &options,
+        )
+        .expect("the part lies inside the source");
+    resized
 }

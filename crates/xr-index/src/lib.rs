@@ -1,7 +1,7 @@
 //! Nearest-neighbour search over embeddings.
 //!
 //! [`VectorIndex`] is what a search needs to know; [`ExactIndex`] compares everything with
-//! everything. [`for_each_block`] hands out the similarities themselves, for those who rank a whole
+//! everything. [`map_blocks`] hands out the similarities themselves, for those who rank a whole
 //! gallery.
 
 mod error;
@@ -15,7 +15,7 @@ use ndarray::ArrayView2;
 pub use error::{Error, Result, Side};
 pub use exact::ExactIndex;
 pub use metric::Metric;
-pub use similarity::for_each_block;
+pub use similarity::map_blocks;
 
 /// Finds the vectors most alike to a query; shared by any number of threads.
 pub trait VectorIndex: Send + Sync {

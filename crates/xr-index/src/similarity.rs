@@ -65,8 +65,14 @@ impl<'a> Rows<'a> {
         let bad = (0..self.len()).into_par_iter().find_first(|&row| {
             let row = Rows { values: self.row(row), dim: self.dim };
             let mut square = [0.0];
-            Block { metric: Metric::InnerProduct, queries: row, rows: row, out: &mut square, stride: 1 }
-                .compute();
+            Block {
+                metric: Metric::InnerProduct,
+                queries: row,
+                rows: row,
+                out: &mut square,
+                stride: 1,
+            }
+            .compute();
             !square[0].is_finite()
         });
         bad.map_or(Ok(()), |row| Err(Error::NotFinite { side, row }))
@@ -78,40 +84,42 @@ pub(crate) fn block_rows(dim: usize) -> usize {
     (BLOCK_VALUES / dim).next_multiple_of(ROWS * ROWS_OF_ONE)
 }
 
-/// Calls `f` with the similarities of consecutive queries to the whole gallery, block by block:
-/// the number of the block's first query and a matrix `[queries of the block, gallery]`.
+/// What `f` makes of the similarities of consecutive queries to the whole gallery, block by block:
+/// it gets the number of the block's first query and a matrix `[queries of the block, gallery]`.
+/// The results come in the order of the blocks.
 ///
 /// **Larger is better** for either metric: under [`Metric::L2`] they are negative squared
 /// distances. Equal pairs of vectors have equal similarities to the last bit, and none is NaN.
 ///
-/// Blocks are computed in parallel and in no particular order; each thread holds one, of about
-/// 4 MiB or a single query's similarities, whichever is more.
+/// Blocks are computed in parallel; each thread holds one, of about 4 MiB or a single query's
+/// similarities, whichever is more.
 ///
 /// # Errors
 /// [`Error::Dimensions`] if the widths differ, [`Error::NotFinite`] for the first row of either
 /// side that holds NaN or infinity.
-pub fn for_each_block(
+pub fn map_blocks<T: Send>(
     queries: ArrayView2<f32>,
     gallery: ArrayView2<f32>,
     metric: Metric,
-    f: impl Fn(usize, ArrayView2<f32>) + Sync,
-) -> Result<()> {
+    f: impl Fn(usize, ArrayView2<f32>) -> T + Sync,
+) -> Result<Vec<T>> {
     check_dimensions(queries.ncols(), gallery.ncols())?;
     let (queries, gallery) = (queries.as_standard_layout(), gallery.as_standard_layout());
     let (Some(queries), Some(gallery)) = (rows_of(&queries), rows_of(&gallery)) else {
-        return Ok(());
+        return Ok(vec![]);
     };
     queries.check_finite(Side::Queries)?;
     gallery.check_finite(Side::Gallery)?;
-    let group = (SCORE_VALUES / gallery.len()).clamp(1, GROUP);
-    (0..queries.len()).into_par_iter().step_by(group).for_each_init(Vec::new, |out, first| {
-        let group = queries.slice(first..queries.len().min(first + group));
-        out.resize(group.len() * gallery.len(), 0.0);
-        score_whole(metric, group, gallery, out);
-        let shape = (group.len(), gallery.len());
-        f(first, ArrayView2::from_shape(shape, out).expect("resized to this shape"));
-    });
-    Ok(())
+    let step = (SCORE_VALUES / gallery.len()).clamp(1, GROUP);
+    let blocks =
+        (0..queries.len()).into_par_iter().step_by(step).map_init(Vec::new, |out, first| {
+            let group = queries.slice(first..queries.len().min(first + step));
+            out.resize(group.len() * gallery.len(), 0.0);
+            score_whole(metric, group, gallery, out);
+            let shape = (group.len(), gallery.len());
+            f(first, ArrayView2::from_shape(shape, out).expect("resized to this shape"))
+        });
+    Ok(blocks.collect())
 }
 
 pub(crate) fn check_dimensions(queries: usize, gallery: usize) -> Result<()> {
