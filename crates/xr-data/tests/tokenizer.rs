@@ -1,7 +1,5 @@
 //! Token ids equal those of Python's `tokenizers` (`reference/fixtures_tokenizer.py`).
 
-#![allow(clippy::unwrap_used)]
-
 mod common;
 
 use std::path::Path;

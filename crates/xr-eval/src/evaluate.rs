@@ -91,11 +91,11 @@ pub fn measure(
         let (queries, gallery) = (ranking.unanswerable(), ranking.gallery());
         return Err(Error::NothingToFind { queries, gallery });
     }
-    let of = |metric: &Box<dyn Metric>| {
-        let values = values(metric.as_ref(), ranking);
+    let of = |metric: &dyn Metric| {
+        let values = values(metric, ranking);
         (metric.name(), bootstrap.interval(&values, &clusters, metric.aggregate()))
     };
-    Ok(metrics.iter().map(of).collect())
+    Ok(metrics.iter().map(|metric| of(metric.as_ref())).collect())
 }
 
 fn check(image: &Embeddings, text: &Embeddings, split: &Split) -> Result<()> {

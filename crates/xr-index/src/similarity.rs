@@ -244,6 +244,8 @@ impl Term for SquaredDifference {
 }
 
 /// One sum a pair, a vector register each; loops over `Q` and `R` unroll.
+// Indexed over several arrays at once, so that every loop has a constant length.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 fn sums<S: Simd, T: Term, const Q: usize, const R: usize>(
     simd: S,
@@ -297,9 +299,7 @@ fn add_all<S: Simd, T: Term, const Q: usize, const R: usize>(
 }
 
 #[inline(always)]
-fn heads_and_tails<'a, S: Simd, const N: usize>(
-    rows: [&'a [f32]; N],
-) -> ([&'a [S::f32s]; N], [&'a [f32]; N]) {
+fn heads_and_tails<S: Simd, const N: usize>(rows: [&[f32]; N]) -> ([&[S::f32s]; N], [&[f32]; N]) {
     let (mut heads, mut tails): ([&[S::f32s]; N], [&[f32]; N]) = ([&[]; N], [&[]; N]);
     for n in 0..N {
         (heads[n], tails[n]) = S::as_simd_f32s(rows[n]);

@@ -1,7 +1,6 @@
 //! A checkpoint folder: what is saved is what is loaded, and what was changed is refused.
 
 // clippy.toml allows it in test functions, but not in what they share.
-#![allow(clippy::unwrap_used)]
 
 use std::{
     fs::{self, OpenOptions},

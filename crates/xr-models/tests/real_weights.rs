@@ -10,7 +10,6 @@
 //! `XR_DEVICE` names the device; the first CPU backend compiled in if it is absent.
 
 // clippy.toml allows it in test functions, but not in what they share.
-#![allow(clippy::unwrap_used)]
 
 use std::{env, fs, path::PathBuf, time::Instant};
 

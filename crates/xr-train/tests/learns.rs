@@ -1,7 +1,5 @@
 //! Every alignment loss finds what pictures and captions have in common.
 
-#![allow(clippy::unwrap_used)]
-
 mod common;
 
 use common::{Data, PICTURES, alone, config, model};

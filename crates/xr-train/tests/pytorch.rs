@@ -1,8 +1,6 @@
 //! Losses and optimizers against PyTorch; `reference/fixtures_losses.py` and `fixtures_optim.py` made
 //! the fixtures.
 
-#![allow(clippy::unwrap_used)]
-
 use burn::{
     module::Param,
     nn::Linear,

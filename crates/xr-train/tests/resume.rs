@@ -1,7 +1,5 @@
 //! A run killed at any step and called again ends with the same weights, bit for bit.
 
-#![allow(clippy::unwrap_used)]
-
 mod common;
 
 use std::{
