@@ -1,7 +1,5 @@
 //! A checkpoint folder: what is saved is what is loaded, and what was changed is refused.
 
-// clippy.toml allows it in test functions, but not in what they share.
-
 use std::{
     fs::{self, OpenOptions},
     io::Write,

@@ -1,7 +1,5 @@
 //! Features and embeddings in batches: the batch size, the cache and bad pictures change nothing.
 
-// clippy.toml allows it in test functions, but not in what they share.
-
 use std::{cell::RefCell, fs, path::Path};
 
 use burn::tensor::Device;

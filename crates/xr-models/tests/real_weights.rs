@@ -9,8 +9,6 @@
 //!
 //! `XR_DEVICE` names the device; the first CPU backend compiled in if it is absent.
 
-// clippy.toml allows it in test functions, but not in what they share.
-
 use std::{env, fs, path::PathBuf, time::Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
