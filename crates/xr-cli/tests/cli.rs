@@ -1,0 +1,130 @@
+//! The program from outside: one small run through every subcommand, and what bad input is told.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+fn xr(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xr"))
+        .current_dir(dir)
+        .env("XDG_CACHE_HOME", dir.join("cache"))
+        .args(arguments)
+        .output()
+        .expect("the program was built for this test")
+}
+
+fn succeeds(dir: &Path, arguments: &[&str]) -> String {
+    let output = xr(dir, arguments);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "xr {arguments:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn fails(dir: &Path, arguments: &[&str]) -> String {
+    let output = xr(dir, arguments);
+    assert_eq!(output.status.code(), Some(1), "xr {arguments:?}");
+    String::from_utf8(output.stderr).unwrap().trim_end().into()
+}
+
+/// A run of two epochs over few small pictures.
+const TRAIN: [&str; 11] = [
+    "train",
+    "--data",
+    "synthetic:60",
+    "--out",
+    "run",
+    "--set",
+    "train.epochs=2",
+    "--set",
+    "train.batch_size=16",
+    "--set",
+    "encoders.scratch.channels=[4,8]",
+];
+
+#[test]
+fn train_eval_embed_search() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    assert!(succeeds(dir, &TRAIN).contains("synthetic dev: 6 pictures, 30 captions"));
+
+    let eval = ["eval", "--in", "run", "--split", "test", "--json", "--gallery", "found.png"];
+    let json = succeeds(dir, &eval);
+    let scores: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(scores["manifest"]["pictures"], 6);
+    let recall = &scores["text_to_image"]["R@10"];
+    // Six pictures: every one is among the first ten.
+    assert_eq!(recall["value"], 1.0);
+    assert!(recall["low"].is_number() && recall["high"].is_number());
+    assert!(scores["image_to_text"]["R@1"]["value"].is_number());
+    assert!(dir.join("found.png").exists() && dir.join("run/curves.png").exists());
+
+    // The same data is accepted, another part is not.
+    fs::write(dir.join("test.json"), &json).unwrap();
+    succeeds(dir, &["eval", "--in", "run", "--expect", "test.json"]);
+    let error = fails(dir, &["eval", "--in", "run", "--split", "dev", "--expect", "test.json"]);
+    assert!(error.contains("expected synthetic test: 6 pictures"), "{error}");
+
+    let error = fails(dir, &["search", "a red circle", "--in", "run"]);
+    assert_eq!(
+        error,
+        "xr: run: no pictures are embedded here yet; run `xr embed --data DATA --in run`"
+    );
+    let said = succeeds(dir, &["embed", "--data", "synthetic:60", "--in", "run"]);
+    assert_eq!(said, "60 pictures embedded\n");
+    let found = succeeds(dir, &["search", "a red circle", "--in", "run", "-k", "3"]);
+    assert_eq!(found.lines().count(), 3);
+
+    // Called again with the same recipe it goes on, and is done; with another it is refused.
+    succeeds(dir, &TRAIN);
+    let error = fails(dir, &["train", "--data", "synthetic:60", "--out", "run"]);
+    assert_eq!(
+        error,
+        "xr: run: holds a run with other settings; remove the folder, choose another, or use its \
+         recipe.json as it is"
+    );
+}
+
+#[test]
+fn grid() {
+    let dir = tempfile::tempdir().unwrap();
+    let grid = r#"{"grid": {"train.optimizer.lr": [1e-3, 1e-2]}, "select": "R@5"}"#;
+    fs::write(dir.path().join("grid.json"), grid).unwrap();
+    let arguments = [&TRAIN[..], &["--grid", "grid.json"]].concat();
+    let table = succeeds(dir.path(), &arguments);
+    assert!(table.contains("train.optimizer.lr") && table.contains("0.01"), "{table}");
+}
+
+#[test]
+fn bad_input_is_told_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let error = fails(dir, &["eval", "--in", "nowhere"]);
+    assert_eq!(
+        error,
+        "xr: nowhere: no run is here (it has no recipe.json); make one with `xr train --out nowhere`"
+    );
+    let error = fails(dir, &["train", "--data", "nowhere", "--out", "run"]);
+    assert!(error.contains("nowhere") && error.contains("no such folder"), "{error}");
+    let error = fails(dir, &["demo", "--device", "abacus"]);
+    assert!(error.contains("abacus") && error.contains("flex"), "{error}");
+    let error = fails(dir, &["demo", "--device", "libtorch"]);
+    assert!(error.contains("--features tch"), "{error}");
+    let set = ["train", "--data", "synthetic:60", "--out", "run", "--set", "train.epoch=3"];
+    let error = fails(dir, &set);
+    assert!(error.contains("train.epoch") && error.contains("train.epochs"), "{error}");
+}
+
+#[test]
+fn weights_of_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::create_dir(dir.join("empty")).unwrap();
+    let weights = ["--image-weights", "empty", "--text-weights", "empty"];
+    let arguments = [&["train", "--data", "synthetic:60", "--out", "run"][..], &weights].concat();
+    let error = fails(dir, &arguments);
+    assert!(error.starts_with("xr: empty: "), "{error}");
+}
