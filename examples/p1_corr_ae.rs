@@ -18,10 +18,10 @@ use clap::Parser;
 use xr::{
     Device, Encoders, Features, Fitted, FrozenEncoders, Recipe, curves,
     data::{
-        Corpus, Manifest, Split, SplitSpec,
+        Corpus, Embeddings, Manifest, Split, SplitSpec,
         dataset::{Strictness, open},
     },
-    eval::{EvalConfig, Interval, Scores, Summary, Table, evaluate, plot, report},
+    eval::{EvalConfig, Scores, Summary, Table, evaluate, plot, report},
     fit_from_scratch, fit_head, gallery,
     models::{HeadConfig, Views, device},
     train::{Bar, read_log},
@@ -184,18 +184,23 @@ fn scored(corpus: &Corpus) -> Result<Split> {
 
 fn score(corpus: &Corpus, features: &Features, fitted: &Fitted) -> Result<Scores> {
     let split = scored(corpus)?;
-    let (image, text) = features.of(&split).embed(&fitted.checkpoint);
-    let manifest = Manifest::of(corpus, &split);
-    Ok(evaluate(&image, &text, &split, &manifest, &EvalConfig::default())?)
+    let rows = features.of(&split).embed(&fitted.checkpoint);
+    score_rows(corpus, &split, &rows)
 }
 
 fn score_decoded(corpus: &Corpus, features: &Features, fitted: &Fitted) -> Result<Option<Scores>> {
     let split = scored(corpus)?;
-    let Some((image, text)) = features.of(&split).decode(&fitted.checkpoint) else {
-        return Ok(None);
-    };
-    let manifest = Manifest::of(corpus, &split);
-    Ok(Some(evaluate(&image, &text, &split, &manifest, &EvalConfig::default())?))
+    let rows = features.of(&split).decode(&fitted.checkpoint);
+    rows.map(|rows| score_rows(corpus, &split, &rows)).transpose()
+}
+
+fn score_rows(
+    corpus: &Corpus,
+    split: &Split,
+    (image, text): &(Embeddings, Embeddings),
+) -> Result<Scores> {
+    let manifest = Manifest::of(corpus, split);
+    Ok(evaluate(image, text, split, &manifest, &EvalConfig::default())?)
 }
 
 fn decoded_name(preset: &str) -> &'static str {
@@ -231,8 +236,8 @@ fn print(scores: &[(&str, Vec<Scores>)]) {
     );
     let mut table = Table::new(["head"].into_iter().chain(METRICS).chain(["image → text R@1"]));
     for (name, of_seeds) in scores {
-        let cells = METRICS.map(|metric| cell(of_seeds, metric, |s| s.text_to_image[metric]));
-        let back = cell(of_seeds, "R@1", |s| s.image_to_text["R@1"]);
+        let cells = METRICS.map(|metric| cell(of_seeds, metric, Direction::ToImage));
+        let back = cell(of_seeds, "R@1", Direction::ToText);
         table.row([name.to_string()].into_iter().chain(cells).chain([back]));
         let paper = HEADS.iter().find(|head| head.1 == *name).and_then(|head| head.2);
         if let Some(paper) = paper {
@@ -243,16 +248,18 @@ fn print(scores: &[(&str, Vec<Scores>)]) {
     println!("{table}");
 }
 
-fn cell(of_seeds: &[Scores], metric: &str, value: impl Fn(&Scores) -> Interval) -> String {
-    match of_seeds {
-        [one] => report::with_interval(metric, &value(one)),
-        // Summaries keep both directions; here the one asked for is found by its value.
-        many => {
-            let summary = Summary::of(many);
-            let first = value(&many[0]).value;
-            let forth = many[0].text_to_image[metric].value == first;
-            let spread = if forth { &summary.text_to_image } else { &summary.image_to_text };
-            spread[metric].show(metric)
-        }
+/// A metric of one training with its interval, or of several with their spread.
+fn cell(of_seeds: &[Scores], metric: &str, direction: Direction) -> String {
+    match (of_seeds, direction) {
+        ([one], Direction::ToImage) => report::with_interval(metric, &one.text_to_image[metric]),
+        ([one], Direction::ToText) => report::with_interval(metric, &one.image_to_text[metric]),
+        (many, Direction::ToImage) => Summary::of(many).text_to_image[metric].show(metric),
+        (many, Direction::ToText) => Summary::of(many).image_to_text[metric].show(metric),
     }
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    ToImage,
+    ToText,
 }
