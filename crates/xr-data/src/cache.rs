@@ -207,7 +207,9 @@ impl FeatureCache {
         let map = unsafe { Mmap::map(file) }.map_err(|e| Error::io(&self.path, e))?;
         self.check_header(&map)?;
         let known = self.records;
-        let records = map[self.start(known)..].par_chunks_exact(self.record_size());
+        // On this thread alone: a caller that holds a lock on the cache may have rayon's threads
+        // waiting for it.
+        let records = map[self.start(known)..].chunks_exact(self.record_size());
         let whole: Vec<bool> = records.map(is_whole).collect();
         let new = whole.iter().rposition(|&whole| whole).map_or(0, |last| last + 1);
         self.records = known + new;
