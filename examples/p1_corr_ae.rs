@@ -31,7 +31,7 @@ use xr::{
 #[derive(Parser)]
 struct Args {
     /// A folder (Flickr8k, or pictures with captions), or synthetic:PICTURES.
-    #[arg(long, default_value = "synthetic:2000")]
+    #[arg(long, default_value = "synthetic:600")]
     data: String,
     /// official, or a random partition by picture.
     #[arg(long, default_value = "official")]
@@ -87,7 +87,7 @@ fn main() -> Result<()> {
         }
     }
 
-    print(&scores);
+    print(&scores, args.text_weights.is_some());
     if args.text_weights.is_some() {
         println!("{CAVEAT}");
     }
@@ -224,7 +224,8 @@ fn draw_gallery(
     Ok(plot::save(&gallery(corpus, &split, &image, &text, &captions)?, path)?)
 }
 
-fn print(scores: &[(&str, Vec<Scores>)]) {
+/// The table; beside photographs, the paper's figures too.
+fn print(scores: &[(&str, Vec<Scores>)], with_paper: bool) {
     let seeds = scores[0].1.len();
     println!("\n{}", scores[0].1[0].manifest);
     println!(
@@ -240,7 +241,7 @@ fn print(scores: &[(&str, Vec<Scores>)]) {
         let back = cell(of_seeds, "R@1", Direction::ToText);
         table.row([name.to_string()].into_iter().chain(cells).chain([back]));
         let paper = HEADS.iter().find(|head| head.1 == *name).and_then(|head| head.2);
-        if let Some(paper) = paper {
+        if let Some(paper) = paper.filter(|_| with_paper) {
             let row = ["  the paper"].into_iter().chain(paper).chain([""]);
             table.row(row.map(String::from));
         }

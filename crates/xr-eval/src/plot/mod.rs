@@ -44,3 +44,19 @@ mod colour {
         Rgb([230, 159, 0]),
     ];
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn saved_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, picture) = (dir.path().join("a.png"), RgbImage::new(3, 2));
+        save(&picture, &path).unwrap();
+        assert_eq!(image::open(&path).unwrap().into_rgb8(), picture);
+        let nowhere = dir.path().join("missing").join("a.png");
+        let error = save(&picture, &nowhere).unwrap_err().to_string();
+        assert!(error.ends_with("a.png: No such file or directory (os error 2)"), "{error}");
+    }
+}
