@@ -1,6 +1,6 @@
 """Pictures and what Pillow and torchvision make of them, for xr-data's tests.
 
-    pip install numpy 'pillow<13' torchvision
+    pip install -r reference/requirements.txt
     python reference/fixtures_preprocess.py crates/xr-data/tests/fixtures/image
 
 Made with Pillow 12.3.0 and torchvision 0.26.0. Everything is drawn from a seed. Pillow 13 resizes

@@ -4,7 +4,7 @@
 //! reference/fetch_weights.sh target/weights
 //! python reference/fixtures_real.py --weights target/weights --out target/real
 //! XR_WEIGHTS=$PWD/target/weights XR_REAL_FIXTURES=$PWD/target/real \
-//!     cargo test -p xr-models --test real_weights -- --ignored
+//!     cargo test --workspace --test real_weights -- --ignored
 //! ```
 //!
 //! `XR_DEVICE` names the device; the first CPU backend compiled in if it is absent.
