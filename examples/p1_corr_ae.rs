@@ -166,6 +166,10 @@ fn recipe(preset: &str, args: &Args, seed: u64) -> Recipe {
     let mut recipe = Recipe::preset(preset, &args.data, encoders).expect("one of HEADS");
     (recipe.split, recipe.split_seed, recipe.train.seed) = (args.split, seed, seed);
     recipe.views = views(args);
+    if args.text_weights.is_none() {
+        // The made set is small: batches of the paper's size, or an epoch is a single step.
+        (recipe.train.batch_size, recipe.train.epochs) = (128, 40);
+    }
     recipe
 }
 
