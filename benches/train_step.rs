@@ -21,7 +21,7 @@ use burn::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use xr_models::{
     FeatureModelConfig, HeadConfig,
-    head::{CorrAeConfig, CrossAeConfig, DualEncoderConfig},
+    head::{AutoencodersConfig, DualEncoderConfig},
 };
 use xr_train::{AlignmentConfig, ObjectiveConfig, OptimizerConfig};
 
@@ -41,7 +41,8 @@ fn steps(criterion: &mut Criterion) {
 }
 
 fn heads() -> [(&'static str, HeadConfig, AlignmentConfig); 4] {
-    let corr_ae = HeadConfig::CorrAe(CorrAeConfig::new());
+    let corr_ae = HeadConfig::CorrAe(AutoencodersConfig::new());
+    let cross_ae = HeadConfig::CrossAe(AutoencodersConfig::new().with_dropout(0.3));
     [
         (
             "dual-encoder",
@@ -50,7 +51,7 @@ fn heads() -> [(&'static str, HeadConfig, AlignmentConfig); 4] {
         ),
         ("corr-ae-mse", corr_ae.clone(), AlignmentConfig::Mse),
         ("corr-ae-contrastive", corr_ae, AlignmentConfig::InfoNce),
-        ("cross-ae", HeadConfig::CrossAe(CrossAeConfig::new()), AlignmentConfig::InfoNce),
+        ("cross-ae", cross_ae, AlignmentConfig::InfoNce),
     ]
 }
 

@@ -5,7 +5,7 @@ use xr_data::{Preprocess, Sampling, SplitSpec};
 use xr_models::{
     HeadConfig, Temperature, Views,
     encoder::{Cell, RecurrentConfig, SmallCnnConfig},
-    head::{CorrAeConfig, CrossAeConfig, DualEncoderConfig},
+    head::{AutoencodersConfig, DualEncoderConfig},
 };
 use xr_train::{
     Algorithm, AlignmentConfig, Decay, Negatives, ObjectiveConfig, OptimizerConfig, ScheduleConfig,
@@ -114,7 +114,7 @@ impl Recipe {
     ///
     /// Its alignment has nothing to push pairs apart, so it learns slowly: patience 8.
     pub fn corr_ae_mse(data: &str, encoders: Encoders) -> Self {
-        let head = HeadConfig::CorrAe(CorrAeConfig::new());
+        let head = HeadConfig::CorrAe(AutoencodersConfig::new());
         let mut recipe = Self::p1(data, encoders, head);
         recipe.train.objective = ObjectiveConfig::new(AlignmentConfig::Mse);
         recipe.train.patience = Some(8);
@@ -123,12 +123,13 @@ impl Recipe {
 
     /// Corr-AE with InfoNCE between the latents (P1).
     pub fn corr_ae(data: &str, encoders: Encoders) -> Self {
-        Self::p1(data, encoders, HeadConfig::CorrAe(CorrAeConfig::new()))
+        Self::p1(data, encoders, HeadConfig::CorrAe(AutoencodersConfig::new()))
     }
 
     /// Cross-modal autoencoder (P1).
     pub fn cross_ae(data: &str, encoders: Encoders) -> Self {
-        Self::p1(data, encoders, HeadConfig::CrossAe(CrossAeConfig::new()))
+        let head = AutoencodersConfig::new().with_dropout(0.3);
+        Self::p1(data, encoders, HeadConfig::CrossAe(head))
     }
 
     /// What the paper fixes: Adam 1e-3, weight decay 1e-5, batches of 128, at most 40 epochs,

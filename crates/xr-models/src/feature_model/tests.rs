@@ -9,7 +9,7 @@ use xr_data::{Embeddings, Fingerprint};
 use super::*;
 use crate::{
     fixture::Fixture,
-    head::{CorrAeConfig, CrossAeConfig, DualEncoderConfig},
+    head::{AutoencodersConfig, DualEncoderConfig},
     mlp::MlpConfig,
 };
 
@@ -23,12 +23,12 @@ fn dual_encoder(latent: usize, image: &[usize], text: &[usize]) -> HeadConfig {
 }
 
 fn corr_ae(latent: usize, image: &[usize], text: &[usize]) -> HeadConfig {
-    let config = CorrAeConfig::new().with_latent(latent);
+    let config = AutoencodersConfig::new().with_latent(latent);
     HeadConfig::CorrAe(config.with_image(mlp(image)).with_text(mlp(text)))
 }
 
 fn cross_ae(latent: usize, image: &[usize], text: &[usize]) -> HeadConfig {
-    let config = CrossAeConfig::new().with_latent(latent);
+    let config = AutoencodersConfig::new().with_latent(latent);
     HeadConfig::CrossAe(config.with_image(mlp(image)).with_text(mlp(text)))
 }
 

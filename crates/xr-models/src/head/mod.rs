@@ -1,7 +1,6 @@
 //! What turns the features of two modalities into embeddings of one space.
 
-mod corr_ae;
-mod cross_ae;
+mod autoencoders;
 mod dual_encoder;
 
 use burn::{
@@ -10,9 +9,9 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
+use self::autoencoders::Decoding;
 pub use self::{
-    corr_ae::{CorrAe, CorrAeConfig},
-    cross_ae::{CrossAe, CrossAeConfig},
+    autoencoders::{Autoencoders, AutoencodersConfig},
     dual_encoder::{DualEncoder, DualEncoderConfig},
 };
 
@@ -21,10 +20,16 @@ pub use self::{
 pub enum HeadConfig {
     /// A projection of each modality.
     DualEncoder(DualEncoderConfig),
-    /// An autoencoder of each modality, their latents to be aligned.
-    CorrAe(CorrAeConfig),
-    /// Each modality decoded into the other.
-    CrossAe(CrossAeConfig),
+    /// Correspondence autoencoder: each modality is decoded back into itself.
+    ///
+    /// The shape of Feng, Wang and Li, "Cross-modal retrieval with correspondence autoencoder"
+    /// (2014), with ReLU layers in place of restricted Boltzmann machines.
+    CorrAe(AutoencodersConfig),
+    /// Cross-modal autoencoder: each modality is decoded into the other.
+    ///
+    /// The paper has dropout of .3 "in the encoders" and says no more; ours stands after each hidden
+    /// ReLU, see [`AutoencodersConfig::with_dropout`].
+    CrossAe(AutoencodersConfig),
 }
 
 /// A head: standardised features in, embeddings (and reconstructions) out.
@@ -32,10 +37,10 @@ pub enum HeadConfig {
 pub enum Head {
     /// A projection of each modality.
     DualEncoder(DualEncoder),
-    /// An autoencoder of each modality, their latents to be aligned.
-    CorrAe(CorrAe),
+    /// Each modality decoded back into itself.
+    CorrAe(Autoencoders),
     /// Each modality decoded into the other.
-    CrossAe(CrossAe),
+    CrossAe(Autoencoders),
 }
 
 /// What a head makes of one batch of pairs.
@@ -79,8 +84,7 @@ impl HeadConfig {
     pub fn latent(&self) -> usize {
         match self {
             Self::DualEncoder(c) => c.latent,
-            Self::CorrAe(c) => c.latent,
-            Self::CrossAe(c) => c.latent,
+            Self::CorrAe(c) | Self::CrossAe(c) => c.latent,
         }
     }
 }
@@ -94,8 +98,8 @@ impl Head {
     pub fn forward(&self, image: Tensor<2>, text: Tensor<2>) -> Latents {
         match self {
             Self::DualEncoder(head) => head.forward(image, text),
-            Self::CorrAe(head) => head.forward(image, text),
-            Self::CrossAe(head) => head.forward(image, text),
+            Self::CorrAe(head) => head.forward(image, text, Decoding::Own),
+            Self::CrossAe(head) => head.forward(image, text, Decoding::Other),
         }
     }
 
@@ -103,8 +107,7 @@ impl Head {
     pub fn encode_image(&self, image: Tensor<2>) -> Tensor<2> {
         match self {
             Self::DualEncoder(head) => head.encode_image(image),
-            Self::CorrAe(head) => head.encode_image(image),
-            Self::CrossAe(head) => head.encode_image(image),
+            Self::CorrAe(head) | Self::CrossAe(head) => head.image_encoder.forward(image),
         }
     }
 
@@ -112,8 +115,7 @@ impl Head {
     pub fn encode_text(&self, text: Tensor<2>) -> Tensor<2> {
         match self {
             Self::DualEncoder(head) => head.encode_text(text),
-            Self::CorrAe(head) => head.encode_text(text),
-            Self::CrossAe(head) => head.encode_text(text),
+            Self::CorrAe(head) | Self::CrossAe(head) => head.text_encoder.forward(text),
         }
     }
 
@@ -122,8 +124,7 @@ impl Head {
     pub fn decode_to_text(&self, image: Tensor<2>) -> Option<Tensor<2>> {
         match self {
             Self::DualEncoder(_) => None,
-            Self::CorrAe(head) => Some(head.decode_to_text(image)),
-            Self::CrossAe(head) => Some(head.decode_to_text(image)),
+            Self::CorrAe(head) | Self::CrossAe(head) => Some(head.decode_to_text(image)),
         }
     }
 
@@ -132,8 +133,7 @@ impl Head {
     pub fn decode_to_image(&self, text: Tensor<2>) -> Option<Tensor<2>> {
         match self {
             Self::DualEncoder(_) => None,
-            Self::CorrAe(head) => Some(head.decode_to_image(text)),
-            Self::CrossAe(head) => Some(head.decode_to_image(text)),
+            Self::CorrAe(head) | Self::CrossAe(head) => Some(head.decode_to_image(text)),
         }
     }
 }

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use xr_data::{Embeddings, Fingerprint};
 use xr_models::{
-    FeatureModel, FeatureModelConfig, HeadConfig, MlpConfig, Temperature, head::CrossAeConfig,
+    FeatureModel, FeatureModelConfig, HeadConfig, MlpConfig, Temperature, head::AutoencodersConfig,
 };
 use xr_train::{BoxError, ObjectiveConfig, TrainConfig, Validation};
 
@@ -97,7 +97,7 @@ fn normal(rng: &mut ChaCha8Rng, len: usize) -> Vec<f32> {
 /// Cross-modal autoencoders with dropout, and a learned temperature.
 pub fn model() -> FeatureModel {
     let layers = || MlpConfig::new(vec![16]).with_dropout(0.1);
-    let head = CrossAeConfig::new().with_latent(8).with_image(layers()).with_text(layers());
+    let head = AutoencodersConfig::new().with_latent(8).with_image(layers()).with_text(layers());
     FeatureModelConfig::new(IMAGE, TEXT, HeadConfig::CrossAe(head))
         .with_temperature(Temperature::Learnable(0.2))
         .init(&Device::flex().autodiff())
