@@ -2,9 +2,9 @@
 //!
 //!     cargo bench --bench encode
 //!
-//! `lite0/batch16` is EfficientNet-Lite0 alone on 16 pictures of 224 × 224, `minilm/64x25` MiniLM
-//! alone on 64 rows of 25 tokens: with random weights, on which speed doesn't depend. What a user
-//! sees is measured if these are set:
+//! `lite0/16` is EfficientNet-Lite0 alone on 16 pictures of 224 × 224, `minilm/64x25` MiniLM alone
+//! on 64 rows of 25 tokens: with random weights, on which speed doesn't depend. What a user sees is
+//! measured if these are set:
 //!
 //! - `XR_WEIGHTS`, the folder that `reference/fetch_weights.sh` made, and with it
 //! - `XR_PICTURES`, a folder of JPEGs: `lite0/jpeg` decodes, resizes and encodes the first 64;
@@ -13,6 +13,8 @@
 //!
 //! Each runs on the CPU of every backend compiled in (`--features tch`) or on `XR_DEVICE` alone.
 //! `RAYON_NUM_THREADS` and `OMP_NUM_THREADS` limit the threads.
+
+mod common;
 
 use std::{env, fs, path::PathBuf};
 
@@ -28,6 +30,8 @@ use xr_models::{
     pretrained,
 };
 
+/// One query, a small batch and a large one.
+const BATCHES: [usize; 3] = [1, 16, 64];
 const LITE0_BATCH: usize = 16;
 const MINILM_BATCH: usize = 64;
 const TOKENS: usize = 25;
@@ -35,7 +39,7 @@ const TOKENS: usize = 25;
 fn lite0(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lite0");
     group.sample_size(10);
-    for (name, device) in devices() {
+    for (name, device) in common::devices() {
         lite0_alone(&mut group, &name, &device);
         if let (Some(weights), Some(folder)) = (path("XR_WEIGHTS"), path("XR_PICTURES")) {
             let weights = weights.join("efficientnet-lite0.pth");
@@ -46,12 +50,14 @@ fn lite0(criterion: &mut Criterion) {
 
 fn lite0_alone(group: &mut BenchmarkGroup<WallTime>, name: &str, device: &Device) {
     let encoder = EfficientNetLiteConfig::lite0().init(device).folded();
-    let shape = [LITE0_BATCH, 3, 224, 224];
-    let pixels = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), device);
-    group.throughput(Throughput::Elements(LITE0_BATCH as u64));
-    group.bench_function(BenchmarkId::new("batch16", name), |bencher| {
-        bencher.iter(|| encoder.forward(pixels.clone()).into_data());
-    });
+    for batch in BATCHES {
+        let shape = [batch, 3, 224, 224];
+        let pixels = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), device);
+        group.throughput(Throughput::Elements(batch as u64));
+        group.bench_function(BenchmarkId::new(batch.to_string(), name), |bencher| {
+            bencher.iter(|| encoder.forward(pixels.clone()).into_data());
+        });
+    }
 }
 
 fn jpegs(
@@ -74,7 +80,7 @@ fn jpegs(
 fn minilm(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("minilm");
     group.sample_size(10);
-    for (name, device) in devices() {
+    for (name, device) in common::devices() {
         minilm_alone(&mut group, &name, &device);
         if let (Some(weights), Some(file)) = (path("XR_WEIGHTS"), path("XR_CAPTIONS")) {
             let weights = weights.join("minilm");
@@ -85,13 +91,15 @@ fn minilm(criterion: &mut Criterion) {
 
 fn minilm_alone(group: &mut BenchmarkGroup<WallTime>, name: &str, device: &Device) {
     let encoder = BertConfig::mini_lm().init(device);
-    let shape = [MINILM_BATCH, TOKENS];
-    let ids = Tensor::<2, Int>::random(shape, Distribution::Uniform(1000.0, 30_000.0), device);
-    let mask = Tensor::<2, Bool>::full(shape, true, device);
-    group.throughput(Throughput::Elements(MINILM_BATCH as u64));
-    group.bench_function(BenchmarkId::new("64x25", name), |bencher| {
-        bencher.iter(|| encoder.forward(ids.clone(), mask.clone()).into_data());
-    });
+    for batch in BATCHES {
+        let shape = [batch, TOKENS];
+        let ids = Tensor::<2, Int>::random(shape, Distribution::Uniform(1000.0, 30_000.0), device);
+        let mask = Tensor::<2, Bool>::full(shape, true, device);
+        group.throughput(Throughput::Elements(batch as u64));
+        group.bench_function(BenchmarkId::new(format!("{batch}x{TOKENS}"), name), |bencher| {
+            bencher.iter(|| encoder.forward(ids.clone(), mask.clone()).into_data());
+        });
+    }
 }
 
 fn captions(
@@ -109,16 +117,6 @@ fn captions(
             text_features(&minilm.part, &minilm.encoder, &minilm.tokenizer, &captions, run)
         });
     });
-}
-
-/// The devices to measure, by name.
-fn devices() -> Vec<(String, Device)> {
-    if let Ok(name) = env::var("XR_DEVICE") {
-        let device = xr_models::device(&name).unwrap();
-        return vec![(name, device)];
-    }
-    let open = |name: &str| Some((name.into(), xr_models::device(name).ok()?));
-    ["flex", "libtorch"].into_iter().filter_map(open).collect()
 }
 
 fn path(variable: &str) -> Option<PathBuf> {

@@ -2,11 +2,13 @@
 
     OMP_NUM_THREADS=2 python reference/bench_encode.py --pictures FOLDER --captions FILE
 
-`lite0/batch16` is the encoder alone on 16 pictures of 224 x 224; `lite0/jpeg` decodes, resizes and
+`lite0/16` is the encoder alone on 16 pictures of 224 x 224; `lite0/jpeg` decodes, resizes and
 encodes the JPEGs of FOLDER. `minilm/64x25` is the encoder alone on 64 rows of 25 tokens;
 `minilm/captions` cuts the captions of FILE, one a line, into tokens, sorts them by length and encodes
-64 at a time. The weights are random unless `--weights` names the folder that fetch_weights.sh made:
-speed doesn't depend on them, but real captions need its tokenizer.
+64 at a time. The weights are random: speed doesn't depend on them, but real captions need the
+tokenizer in `--weights`, the folder that fetch_weights.sh made.
+
+`--only lite0/16/onnxruntime` measures that alone, so that the process's peak memory is its own.
 """
 
 import io
@@ -23,6 +25,7 @@ from transformers import BertConfig, BertModel
 
 from timing import THREADS, arguments, report
 
+BATCHES = [1, 16, 64]
 LITE0_BATCH, MINILM_BATCH, TOKENS, VOCABULARY, SIDE = 16, 64, 25, 30_522, 224
 
 
@@ -59,29 +62,41 @@ def onnx_session(model, example, names, dynamic):
     return lambda *arrays: session.run(None, {n: np.asarray(a) for n, a in zip(names, arrays)})[0]
 
 
-def image_engines():
-    """Engine → function of pixels [batch, 3, 224, 224]."""
+def channels_last(model):
+    model = model.to(memory_format=torch.channels_last)
+    return lambda x: model(x.to(memory_format=torch.channels_last))
+
+
+def compiled_lite0():
+    return channels_last(torch.compile(lite0(), dynamic=False))
+
+
+def onnx_lite0():
     example = torch.zeros(LITE0_BATCH, 3, SIDE, SIDE)
-    eager, last = lite0(), lite0().to(memory_format=torch.channels_last)
-    compiled = torch.compile(lite0().to(memory_format=torch.channels_last), dynamic=False)
-    return {
-        "pytorch eager": eager,
-        "pytorch eager, channels last": lambda x: last(x.to(memory_format=torch.channels_last)),
-        "pytorch compiled": lambda x: compiled(x.to(memory_format=torch.channels_last)),
-        "onnxruntime": onnx_session(lite0(), (example,), ["pixels"], {"pixels": {0: "batch"}}),
-    }
+    return onnx_session(lite0(), (example,), ["pixels"], {"pixels": {0: "batch"}})
 
 
-def text_engines():
-    """Engine → function of token numbers and mask, both [batch, tokens]."""
-    model = MiniLm().eval()
+def onnx_minilm():
     example = (torch.ones(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.long))
     axes = {name: {0: "batch", 1: "tokens"} for name in ["ids", "mask"]}
-    return {
-        "pytorch eager": model,
-        "pytorch compiled": torch.compile(model, dynamic=True),
-        "onnxruntime": onnx_session(MiniLm().eval(), example, ["ids", "mask"], axes),
-    }
+    return onnx_session(MiniLm().eval(), example, ["ids", "mask"], axes)
+
+
+# Engine -> what makes a function of pixels [batch, 3, 224, 224].
+IMAGE_ENGINES = {
+    "pytorch": lite0,
+    "pytorch, channels last": lambda: channels_last(lite0()),
+    "pytorch compiled": compiled_lite0,
+    "onnxruntime": onnx_lite0,
+}
+
+# Engine -> what makes a function of token numbers and mask, both [batch, tokens].
+TEXT_ENGINES = {
+    "pytorch": lambda: MiniLm().eval(),
+    "pytorch compiled": lambda: torch.compile(MiniLm().eval(), dynamic=True),
+    "pytorch bf16": lambda: MiniLm().eval().bfloat16(),
+    "onnxruntime": onnx_minilm,
+}
 
 
 def pixels(jpeg):
@@ -110,29 +125,38 @@ def encode_captions(encode, tokenizer, captions):
         encode(ids, torch.tensor([row.attention_mask for row in batch]))
 
 
+def wanted(args, work, engine):
+    return args.only in (None, f"{work}/{engine}")
+
+
 def bench_images(args):
-    batch = torch.randn(LITE0_BATCH, 3, SIDE, SIDE)
     jpegs = [p.read_bytes() for p in sorted(args.pictures.glob("*.jpg"))[:64]] if args.pictures else []
-    for engine, encode in image_engines().items():
-        call = lambda: encode(batch)
-        report("lite0/batch16", engine, LITE0_BATCH, "pictures/s", call, args.seconds)
-        if jpegs:
+    for engine, make in IMAGE_ENGINES.items():
+        works = {f"lite0/{n}": (n, torch.randn(n, 3, SIDE, SIDE)) for n in BATCHES}
+        works = {work: at for work, at in works.items() if wanted(args, work, engine)}
+        encode = make() if works else None
+        for work, (batch, pixels) in works.items():
+            report(work, engine, batch, "pictures/s", lambda: encode(pixels), args.seconds)
+        if jpegs and wanted(args, "lite0/jpeg", engine):
             call = lambda: encode_jpegs(encode, jpegs)
             report("lite0/jpeg", engine, len(jpegs), "pictures/s", call, args.seconds)
 
 
 def bench_texts(args):
-    ids = torch.randint(1000, VOCABULARY, (MINILM_BATCH, TOKENS))
-    mask = torch.ones_like(ids)
     captions, tokenizer = [], None
     if args.captions and args.weights:
         captions = args.captions.read_text().splitlines()[:2048]
         tokenizer = Tokenizer.from_file(str(args.weights / "minilm" / "tokenizer.json"))
         tokenizer.no_padding()
-    for engine, encode in text_engines().items():
-        call = lambda: encode(ids, mask)
-        report("minilm/64x25", engine, MINILM_BATCH, "captions/s", call, args.seconds)
-        if captions:
+    for engine, make in TEXT_ENGINES.items():
+        works = {f"minilm/{n}x{TOKENS}": n for n in BATCHES}
+        works = {work: n for work, n in works.items() if wanted(args, work, engine)}
+        encode = make() if works else None
+        for work, batch in works.items():
+            ids = torch.randint(1000, VOCABULARY, (batch, TOKENS))
+            mask = torch.ones_like(ids)
+            report(work, engine, batch, "captions/s", lambda: encode(ids, mask), args.seconds)
+        if captions and wanted(args, "minilm/captions", engine):
             call = lambda: encode_captions(encode, tokenizer, captions)
             report("minilm/captions", engine, len(captions), "captions/s", call, args.seconds)
 
@@ -142,6 +166,7 @@ def main():
     parser.add_argument("--pictures", type=Path, help="folder of JPEGs; the first 64 are used")
     parser.add_argument("--captions", type=Path, help="text file; the first 2048 lines are used")
     parser.add_argument("--weights", type=Path, help="what fetch_weights.sh made")
+    parser.add_argument("--only", help="WORK/ENGINE to measure alone")
     args = parser.parse_args()
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)

@@ -1,12 +1,13 @@
-"""Measures xr and its peers on one machine and prints a Markdown table.
+"""Measures xr and its peers on one machine and prints the tables of docs/RESULTS.md.
 
-    python reference/compare.py --weights target/weights --features tch > table.md
+    python reference/compare.py --weights target/weights > tables.md
 
-Each round runs `cargo bench` and the bench_*.py scripts one after the other, so that a machine that
-gets slower does so for all of them; a cell is the median of the rounds, with the lowest and the highest
-in brackets. All get the same pictures, captions and number of threads, and the same glibc settings:
-without them an allocation as large as a layer's output goes back to the system after each use, which
-costs everyone time. Each measurement is kept in target/compare/measurements.jsonl.
+Each round runs `cargo bench`, the bench_*.py scripts and candle one after the other, so that a machine
+that gets slower does so for all of them; a cell is the median of the rounds, with the lowest and the
+highest in brackets. All get the same pictures, captions and number of threads, and the same glibc
+settings: without them an allocation as large as a layer's output goes back to the system after each
+use, which costs everyone time. Peak memory is that of a process that does nothing else. Each
+measurement is kept in target/compare/measurements.jsonl.
 
 With `--features tch` the libraries of the PyTorch that runs this are used: see CONTRIBUTING.md.
 """
@@ -27,7 +28,11 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 BENCHES = ["encode", "train_step", "search"]
-PEERS = ["bench_encode.py", "bench_heads.py", "bench_search.py"]
+PEERS = ["bench_encode.py", "bench_heads.py", "bench_training.py", "bench_search.py"]
+MEMORY_WORKS = {
+    "lite0/16": ["xr, flex", "pytorch", "onnxruntime"],
+    "minilm/64x25": ["xr, flex", "pytorch", "onnxruntime"],
+}
 DEVICES = ["flex", "libtorch"]
 ALLOCATOR = {
     "MALLOC_ARENA_MAX": "1",
@@ -85,18 +90,34 @@ def environment(threads, args):
     return os.environ | ours | limits | ALLOCATOR | tch
 
 
-def cargo_bench(args, environment, *criterion):
+def build_benches(args):
+    """Our benches' programs, by name."""
     benches = [word for name in BENCHES for word in ["--bench", name]]
     features = ["--features", args.features] if args.features else []
-    command = ["cargo", "bench", "--quiet", *features, *benches, *criterion]
-    subprocess.run(command, cwd=HERE.parent, env=environment, check=True, stdout=sys.stderr)
+    command = ["cargo", "bench", "--workspace", "--no-run", "--message-format", "json"]
+    command += [*features, *benches]
+    env = environment(args.threads[-1], args)
+    done = subprocess.run(command, cwd=HERE.parent, env=env, check=True, stdout=subprocess.PIPE)
+    messages = map(json.loads, done.stdout.splitlines())
+    return {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
 
 
-def ours(args, threads, target):
+def build_candle():
+    """The program of the other Rust peer."""
+    folder = HERE / "candle"
+    command = ["cargo", "build", "--release", "--quiet", "--target-dir", folder / "target"]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder / "target/release/bench-candle"
+
+
+def ours(args, threads, target, programs):
     """Runs our benches and yields what criterion noted."""
     start = time.time()
     quick = ["--measurement-time", str(args.seconds), "--warm-up-time", "1", "--noplot"]
-    cargo_bench(args, environment(threads, args), "--", *quick)
+    for name in BENCHES:
+        command = [programs[name], "--bench", *quick]
+        env = environment(threads, args) | {"CARGO_TARGET_DIR": str(target)}
+        subprocess.run(command, cwd=HERE.parent, env=env, check=True, stdout=sys.stderr)
     for path in target.glob("criterion/**/new/estimates.json"):
         if path.stat().st_mtime < start:
             continue
@@ -114,16 +135,35 @@ def work_and_engine(bench):
     return bench["full_id"], "xr"
 
 
-def peers(args, threads):
-    for script in PEERS:
-        command = [sys.executable, "-W", "ignore", str(HERE / script), "--seconds", str(args.seconds)]
-        if script == "bench_encode.py":
-            command += ["--weights", args.weights, "--pictures", args.pictures]
-            command += ["--captions", args.captions] if args.captions else []
+def peer(args, script):
+    command = [sys.executable, "-W", "ignore", str(HERE / script), "--seconds", str(args.seconds)]
+    if script == "bench_encode.py":
+        command += ["--weights", args.weights, "--pictures", args.pictures]
+        command += ["--captions", args.captions] if args.captions else []
+    return command
+
+
+def peers(args, threads, candle):
+    for command in [peer(args, script) for script in PEERS] + [[candle, str(args.seconds)]]:
         lines = subprocess.run(
             command, env=environment(threads, args), check=True, stdout=subprocess.PIPE, text=True
         ).stdout
         yield from map(json.loads, lines.splitlines())
+
+
+def memory(args, programs):
+    """Yields work, engine and the peak memory in MiB of a process that does that alone."""
+    for work, engines in MEMORY_WORKS.items():
+        for engine in engines:
+            command = peer(args, "bench_encode.py") + ["--only", f"{work}/{engine}"]
+            if engine == "xr, flex":
+                command = [programs["encode"], "--bench", f"^{work}/flex$", "--profile-time", "2"]
+            child = subprocess.Popen(
+                command, env=environment(args.threads[-1], args), stdout=subprocess.DEVNULL
+            )
+            _, status, usage = os.wait4(child.pid, 0)
+            assert status == 0, command
+            yield work, engine, usage.ru_maxrss / 1024
 
 
 def processor():
@@ -165,18 +205,21 @@ def main():
     folder = target / "compare"
     folder.mkdir(parents=True, exist_ok=True)
     args.pictures = args.pictures or generated_pictures(folder / "pictures")
-    cargo_bench(args, environment(args.threads[-1], args), "--no-run")
+    programs, candle = build_benches(args), build_candle()
     measured = []
     with open(folder / "measurements.jsonl", "w") as log:
         for round in range(args.rounds):
             for threads in args.threads:
-                for measure in [ours(args, threads, target), peers(args, threads)]:
+                for measure in [ours(args, threads, target, programs), peers(args, threads, candle)]:
                     for line in measure:
                         line |= dict(threads=threads, round=round)
                         print(json.dumps(line), file=log, flush=True)
                         measured.append(line)
     print(f"{processor()}; the median of {args.rounds} rounds (lowest–highest).\n")
     print("\n".join(table(measured, args.threads)))
+    print("\n| peak memory, MiB | engine | |\n|---|---|---|")
+    for work, engine, mebibytes in memory(args, programs):
+        print(f"| {work} | {engine} | {mebibytes:,.0f} |")
 
 
 if __name__ == "__main__":
