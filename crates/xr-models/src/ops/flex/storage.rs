@@ -1,0 +1,39 @@
+//! The values of Flex tensors as slices.
+
+use burn::{
+    backend::flex::{FlexTensor, Layout},
+    tensor::{Bytes, DType, Shape},
+};
+
+/// The same tensor with its values in row-major order; copies only if they aren't.
+pub(in crate::ops) fn contiguous(x: FlexTensor) -> FlexTensor {
+    if x.is_contiguous() { x } else { x.to_contiguous() }
+}
+
+/// The values of a [`contiguous`] tensor.
+///
+/// # Panics
+/// If it isn't, or doesn't hold `f32`.
+pub(in crate::ops) fn values(x: &FlexTensor) -> &[f32] {
+    x.as_slice().expect("a contiguous tensor of f32")
+}
+
+/// The same tensor with its values in row-major order and nobody else's; copies only if they
+/// aren't.
+pub(in crate::ops) fn unique(x: FlexTensor) -> FlexTensor {
+    FlexTensor::from_data(x.into_data())
+}
+
+/// The values of a [`unique`] tensor, to be overwritten.
+///
+/// # Panics
+/// If it doesn't hold `f32`.
+pub(in crate::ops) fn values_mut(x: &mut FlexTensor) -> &mut [f32] {
+    x.storage_mut()
+}
+
+/// A tensor of these values in row-major order.
+#[expect(dead_code)]
+pub(in crate::ops) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
+}
