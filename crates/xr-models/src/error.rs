@@ -31,6 +31,18 @@ pub enum Error {
         /// What was found.
         why: String,
     },
+    /// Weights of a text encoder without the files that say how to use them.
+    #[error(
+        "{}: `{missing}` is not beside it; a text encoder is a folder as Hugging Face has it, with \
+         model.safetensors, config.json and tokenizer.json",
+        path.display()
+    )]
+    IncompleteTextEncoder {
+        /// The weights.
+        path: PathBuf,
+        /// The file that isn't there.
+        missing: &'static str,
+    },
     /// A model's `config.json` that can't be read as what it should describe.
     #[error("{}: not a configuration of {model}: {why}", path.display())]
     BadModelConfig {

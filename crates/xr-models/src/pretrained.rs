@@ -75,11 +75,17 @@ pub fn image_part(path: &Path, device: &Device) -> Result<PretrainedImage> {
 /// `sentence_bert_config.json` if that is there, or else all positions that the model has.
 ///
 /// # Errors
-/// As for [`image_part`]; [`Error::BadModelConfig`] when `config.json` isn't BERT's, and
+/// As for [`image_part`]; [`Error::IncompleteTextEncoder`] when one of the two isn't there,
+/// [`Error::BadModelConfig`] when `config.json` isn't BERT's, and
 /// [`Error::UnknownTokens`] when the tokenizer isn't the model's.
 pub fn text_part(path: &Path, device: &Device) -> Result<PretrainedText> {
     let file = WeightsFile::open(path)?.renamed(modern_bert_name);
     let folder = file.path().parent().expect("a file lies in a folder").to_owned();
+    for missing in ["config.json", "tokenizer.json"] {
+        if !folder.join(missing).exists() {
+            return Err(Error::IncompleteTextEncoder { path: file.path().into(), missing });
+        }
+    }
     let config = BertConfig::from_hugging_face(&folder.join("config.json"))?;
     let context = match sentence_length(&folder.join("sentence_bert_config.json"))? {
         Some(length) => length.min(config.positions),
@@ -201,6 +207,20 @@ mod tests {
             format!(
                 "{}: not the weights of EfficientNet-Lite0: 245 missing, the first is \
                  `_blocks.0._bn1.bias`; 37 unexpected, the first is `embeddings.LayerNorm.bias`",
+                path.display()
+            )
+        );
+    }
+
+    #[test]
+    fn weights_of_pictures_for_texts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, path) = lite(EfficientNetLiteConfig::lite0(), folder.path());
+        assert_eq!(
+            text_part(&path, &Device::flex()).unwrap_err().to_string(),
+            format!(
+                "{}: `config.json` is not beside it; a text encoder is a folder as Hugging Face has \
+                 it, with model.safetensors, config.json and tokenizer.json",
                 path.display()
             )
         );
