@@ -4,11 +4,17 @@
 //! tests hold the kernels to; Flex has kernels instead, and [`Autodiff`] gradients written by hand.
 
 use burn::backend::{
-    Autodiff, Backend, autodiff::checkpoint::strategy::CheckpointStrategy, backend_extension,
-    tensor::FloatTensor,
+    Autodiff, Backend,
+    autodiff::checkpoint::strategy::CheckpointStrategy,
+    backend_extension,
+    ops::ModuleOps,
+    tensor::{BoolTensor, FloatTensor},
 };
 
-use super::gelu;
+use super::{
+    activation::{self, Activation},
+    add_norm, attention, linear,
+};
 
 /// Operations with kernels of their own on Flex.
 #[backend_extension(
@@ -18,14 +24,79 @@ use super::gelu;
     Autodiff,
 )]
 pub trait Kernels: Backend {
-    /// See [`super::gelu()`].
-    fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::composed::<Self>(x)
+    /// `f(x)`, `[..]`.
+    fn activate(x: FloatTensor<Self>, f: Activation) -> FloatTensor<Self> {
+        activation::composed::<Self>(x, f)
     }
 
-    /// The gradient with respect to `x` from the one with respect to the output.
-    fn gelu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::composed_backward::<Self>(x, grad)
+    /// `grad · f′(x)`, `[..]`.
+    fn activate_backward(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        f: Activation,
+    ) -> FloatTensor<Self> {
+        activation::composed_backward::<Self>(x, grad, f)
+    }
+
+    /// See [`super::linear()`].
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        f: Activation,
+    ) -> FloatTensor<Self> {
+        linear::composed::<Self>(x, weight, bias, f)
+    }
+
+    /// `x · weight + bias` with a weight that changes from call to call: nothing made of it is kept.
+    fn linear_in_training(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        <Self as ModuleOps<Self>>::linear(x, weight, Some(bias))
+    }
+
+    /// See [`super::add_norm()`].
+    fn add_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        add_norm::composed::<Self>(x, residual, gamma, beta, epsilon)
+    }
+
+    /// The gradients with respect to the sum `[.., width]`, to gamma and to beta `[width]`.
+    fn norm_backward(
+        sum: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        add_norm::composed_backward::<Self>(sum, gamma, grad, epsilon)
+    }
+
+    /// See [`super::attention()`].
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention::composed::<Self>(query, key, value, mask)
+    }
+
+    /// The gradients with respect to query, key and value.
+    fn attend_backward(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        attention::composed_backward::<Self>(query, key, value, mask, grad)
     }
 }
 
@@ -37,7 +108,35 @@ impl Kernels for burn::backend::LibTorch {}
 impl Kernels for burn::backend::Cube {}
 
 impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
-    fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::tracked::<B, C>(x)
+    fn activate(x: FloatTensor<Self>, f: Activation) -> FloatTensor<Self> {
+        activation::tracked::<B, C>(x, f)
+    }
+
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        f: Activation,
+    ) -> FloatTensor<Self> {
+        linear::tracked::<B, C>(x, weight, bias, f)
+    }
+
+    fn add_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        add_norm::tracked::<B, C>(x, residual, gamma, beta, epsilon)
+    }
+
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention::tracked::<B, C>(query, key, value, mask)
     }
 }

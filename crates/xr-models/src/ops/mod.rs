@@ -4,16 +4,26 @@
 //! backend extension takes over the bodies of those that Flex has kernels for, without any model
 //! changing.
 
+mod activation;
+mod add_norm;
 mod attention;
 mod backend;
 #[cfg(feature = "flex")]
 mod flex;
-mod gelu;
 mod l2_normalize;
+mod linear;
 mod masked_mean;
 mod relu6;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
 
+pub(crate) use self::linear::layer;
 pub use self::{
-    attention::attention, gelu::gelu, l2_normalize::l2_normalize, masked_mean::masked_mean,
+    activation::{Activation, gelu, quick_gelu},
+    add_norm::add_norm,
+    attention::attention,
+    l2_normalize::l2_normalize,
+    linear::linear,
+    masked_mean::masked_mean,
     relu6::relu6,
 };
