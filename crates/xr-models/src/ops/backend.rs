@@ -4,7 +4,7 @@
 //! tests hold the kernels to; Flex has kernels instead, and [`Autodiff`] gradients written by hand.
 
 use burn::backend::{
-    Autodiff, Backend,
+    Autodiff, AutodiffBackend, Backend,
     autodiff::checkpoint::strategy::CheckpointStrategy,
     backend_extension,
     ops::ModuleOps,
@@ -13,7 +13,8 @@ use burn::backend::{
 
 use super::{
     activation::{self, Activation},
-    add_norm, attention, linear,
+    adam::{self, AdamStep},
+    add_norm, attention, dropout, linear,
 };
 
 /// Operations with kernels of their own on Flex.
@@ -98,6 +99,22 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         attention::composed_backward::<Self>(query, key, value, mask, grad)
     }
+
+    /// For each value of `x`, 0 with this probability, else what keeps the mean at 1.
+    fn dropout_mask(x: FloatTensor<Self>, probability: f64) -> FloatTensor<Self> {
+        dropout::composed::<Self>(x, probability)
+    }
+
+    /// See [`super::adam()`].
+    fn adam(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        m: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        step: AdamStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        adam::composed::<Self>(x, grad, m, v, step)
+    }
 }
 
 #[cfg(feature = "tch")]
@@ -138,5 +155,8 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         mask: BoolTensor<Self>,
     ) -> FloatTensor<Self> {
         attention::tracked::<B, C>(query, key, value, mask)
+    }
+    fn dropout_mask(x: FloatTensor<Self>, probability: f64) -> FloatTensor<Self> {
+        Self::from_inner(B::dropout_mask(x.into_primitive(), probability))
     }
 }

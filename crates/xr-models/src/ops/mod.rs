@@ -5,9 +5,11 @@
 //! changing.
 
 mod activation;
+mod adam;
 mod add_norm;
 mod attention;
 mod backend;
+mod dropout;
 #[cfg(feature = "flex")]
 mod flex;
 mod l2_normalize;
@@ -17,9 +19,9 @@ mod relu6;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
-pub(crate) use self::linear::layer;
 pub use self::{
     activation::{Activation, gelu, quick_gelu},
+    adam::{AdamStep, adam},
     add_norm::add_norm,
     attention::attention,
     l2_normalize::l2_normalize,
@@ -27,3 +29,4 @@ pub use self::{
     masked_mean::masked_mean,
     relu6::relu6,
 };
+pub(crate) use self::{dropout::dropout, linear::layer};

@@ -228,7 +228,7 @@ impl Bert {
         let constant = position + self.segments.weight.val().narrow(0, 0, 1);
         let x = self.words.forward(ids);
         let constant = constant.unsqueeze::<3>().expand(x.dims());
-        self.dropout.forward(norm(&self.start_norm, x, constant, self.epsilon))
+        ops::dropout(&self.dropout, norm(&self.start_norm, x, constant, self.epsilon))
     }
 
     /// The name that one of our tensors has in Hugging Face's files: `layers.0.query.weight` is
@@ -246,10 +246,10 @@ impl Bert {
 impl Layer {
     /// `[batch, tokens, width]` → the same.
     fn forward(&self, x: Tensor<3>, mask: Tensor<2, Bool>) -> Tensor<3> {
-        let attended = self.dropout.forward(self.attend(x.clone(), mask));
+        let attended = ops::dropout(&self.dropout, self.attend(x.clone(), mask));
         let x = norm(&self.attended_norm, attended, x, self.epsilon);
         let fed = ops::layer(&self.narrow, self.widened(x.clone()), Activation::Identity);
-        norm(&self.narrow_norm, self.dropout.forward(fed), x, self.epsilon)
+        norm(&self.narrow_norm, ops::dropout(&self.dropout, fed), x, self.epsilon)
     }
 
     /// `[batch, tokens, width]` → `[batch, tokens, feed_forward]`.

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 /// Values of a block: 64 KiB, so that a block stays in the cache from one pass over it to the next.
 /// It doesn't depend on the number of threads, and so neither does any result.
-const BLOCK: usize = 16 * 1024;
+pub(in crate::ops) const BLOCK: usize = 16 * 1024;
 
 /// Runs `f` on blocks that make up `values`.
 pub(in crate::ops) fn for_each(values: &mut [f32], f: impl Fn(&mut [f32]) + Send + Sync) {

@@ -7,10 +7,12 @@
 //! Kernels are for `f32`; for other types an operation is composed, as on any backend.
 
 mod activation;
+mod adam;
 mod add_norm;
 mod arch;
 mod attention;
 mod blocks;
+mod dropout;
 mod linear;
 mod math;
 mod matmul;
@@ -26,7 +28,7 @@ use burn::{
     tensor::DType,
 };
 
-use super::{activation::Activation, backend::Kernels};
+use super::{activation::Activation, adam::AdamStep, backend::Kernels};
 
 impl Kernels for Flex {
     fn activate(x: FloatTensor<Self>, f: Activation) -> FloatTensor<Self> {
@@ -125,6 +127,28 @@ impl Kernels for Flex {
             attention::backward(query, key, value, mask, grad)
         } else {
             super::attention::composed_backward::<Self>(query, key, value, mask, grad)
+        }
+    }
+
+    fn dropout_mask(x: FloatTensor<Self>, probability: f64) -> FloatTensor<Self> {
+        if all_f32(&[&x]) {
+            dropout::mask(x, probability)
+        } else {
+            super::dropout::composed::<Self>(x, probability)
+        }
+    }
+
+    fn adam(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        m: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        step: AdamStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        if all_f32(&[&x, &grad, &m, &v]) {
+            adam::adam(x, grad, m, v, step)
+        } else {
+            super::adam::composed::<Self>(x, grad, m, v, step)
         }
     }
 }
