@@ -33,7 +33,6 @@ pub(in crate::ops) fn values_mut(x: &mut FlexTensor) -> &mut [f32] {
 }
 
 /// A tensor of these values in row-major order.
-#[expect(dead_code)]
 pub(in crate::ops) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
 }

@@ -1,0 +1,152 @@
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        ops::ModuleOps,
+        tensor::FloatTensor,
+    },
+    tensor::Tensor,
+};
+
+use super::{
+    activation::{self, Activation},
+    backend::Kernels,
+};
+
+/// What a batch norm makes of a batch.
+pub struct BatchNormTrain {
+    /// `activation(γ (x - mean) / √(variance + ε) + β)`: `[batch, channels, height, width]`.
+    pub output: Tensor<4>,
+    /// `[channels]`
+    pub mean: Tensor<1>,
+    /// `[channels]`; divided by the number of values, not by one less.
+    pub variance: Tensor<1>,
+}
+
+/// Batch norm with the statistics of the batch itself, as in training, and an activation.
+///
+/// # Shapes
+/// - x: `[batch, channels, height, width]`
+/// - gamma and beta: `[channels]`
+pub fn batch_norm_train(
+    x: Tensor<4>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+    activation: Activation,
+) -> BatchNormTrain {
+    let (output, mean, variance) = <Dispatch as Kernels>::batch_norm_train(
+        x.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        epsilon,
+        activation,
+    );
+    BatchNormTrain {
+        output: Tensor::from_dispatch(output),
+        mean: Tensor::from_dispatch(mean),
+        variance: Tensor::from_dispatch(variance),
+    }
+}
+
+pub(super) fn composed<B: Backend>(
+    x: FloatTensor<B>,
+    gamma: FloatTensor<B>,
+    beta: FloatTensor<B>,
+    epsilon: f64,
+    activation: Activation,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let result = <B as ModuleOps<B>>::batch_norm_train(x, gamma, beta, epsilon);
+    let output = activation::composed::<B>(result.output, activation);
+    (output, result.mean, result.variance)
+}
+
+/// What the gradient of [`batch_norm_train`] is computed from, but for that of the output.
+#[derive(Clone, Debug)]
+pub(super) struct BatchNormState<B: Backend> {
+    pub(super) x: FloatTensor<B>,
+    pub(super) gamma: FloatTensor<B>,
+    pub(super) beta: FloatTensor<B>,
+    pub(super) mean: FloatTensor<B>,
+    pub(super) variance: FloatTensor<B>,
+    pub(super) epsilon: f64,
+    pub(super) activation: Activation,
+}
+
+/// The gradients with respect to `x`, `gamma` and `beta`.
+pub(super) fn composed_backward<B: Backend>(
+    state: BatchNormState<B>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let BatchNormState { x, gamma, beta, mean, variance, epsilon, activation } = state;
+    let output = B::batch_norm(
+        x.clone(),
+        gamma.clone(),
+        beta,
+        mean.clone(),
+        variance.clone(),
+        epsilon,
+    );
+    let grad = activation::composed_backward::<B>(output, grad, activation);
+    let grads = B::batch_norm_train_backward(x, gamma, mean, variance, epsilon, grad);
+    (grads.x_grad, grads.gamma_grad, grads.beta_grad)
+}
+
+pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(
+    x: FloatTensor<Autodiff<B, C>>,
+    gamma: FloatTensor<Autodiff<B, C>>,
+    beta: FloatTensor<Autodiff<B, C>>,
+    epsilon: f64,
+    activation: Activation,
+) -> (FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>) {
+    let ((x, x_node), (gamma, gamma_node), (beta, beta_node)) =
+        (x.into_parts(), gamma.into_parts(), beta.into_parts());
+    let (output, mean, variance) = <B as Kernels>::batch_norm_train(
+        x.clone(),
+        gamma.clone(),
+        beta.clone(),
+        epsilon,
+        activation,
+    );
+    let nodes = [x_node, gamma_node, beta_node];
+    let output = match BatchNorm.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => {
+            let (mean, variance) = (mean.clone(), variance.clone());
+            let state =
+                BatchNormState { x, gamma, beta, mean, variance, epsilon, activation };
+            prep.finish(state, output)
+        }
+        OpsKind::UnTracked(prep) => prep.finish(output),
+    };
+    let [mean, variance] = [mean, variance].map(FloatTensor::<Autodiff<B, C>>::new);
+    (output, mean, variance)
+}
+
+#[derive(Debug)]
+struct BatchNorm;
+
+impl<B: Kernels> Backward<B, 3> for BatchNorm {
+    type State = BatchNormState<B>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let grad = grads.consume::<B>(&ops.node);
+        let BatchNormState { x, gamma, beta, mean, variance, epsilon, activation } = ops.state;
+        let (x, gamma, beta) = B::batch_norm_train_grads(
+            x, gamma, beta, mean, variance, grad, epsilon, activation,
+        );
+        for (node, grad) in ops.parents.into_iter().zip([x, gamma, beta]) {
+            if let Some(node) = node {
+                grads.register::<B>(node.id, grad);
+            }
+        }
+    }
+}
