@@ -39,10 +39,7 @@ pub(super) fn activate<const D: usize>(x: Tensor<D>, activation: Activation) -> 
     Tensor::from_dispatch(<Dispatch as Kernels>::activate(x.into_dispatch(), activation))
 }
 
-pub(super) fn composed<B: Backend>(
-    x: FloatTensor<B>,
-    activation: Activation,
-) -> FloatTensor<B> {
+pub(super) fn composed<B: Backend>(x: FloatTensor<B>, activation: Activation) -> FloatTensor<B> {
     match activation {
         Activation::Identity => x,
         Activation::Relu => <B as ActivationOps<B>>::relu(x),

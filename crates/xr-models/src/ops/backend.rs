@@ -124,10 +124,7 @@ pub trait Kernels: Backend {
     }
 
     /// The gradient with respect to an input of this shape.
-    fn global_avg_pool2d_backward(
-        grad: FloatTensor<Self>,
-        shape: [usize; 4],
-    ) -> FloatTensor<Self> {
+    fn global_avg_pool2d_backward(grad: FloatTensor<Self>, shape: [usize; 4]) -> FloatTensor<Self> {
         global_avg_pool2d::composed_backward::<Self>(grad, shape)
     }
 }

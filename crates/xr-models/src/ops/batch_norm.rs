@@ -83,14 +83,8 @@ pub(super) fn composed_backward<B: Backend>(
     grad: FloatTensor<B>,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let BatchNormState { x, gamma, beta, mean, variance, epsilon, activation } = state;
-    let output = B::batch_norm(
-        x.clone(),
-        gamma.clone(),
-        beta,
-        mean.clone(),
-        variance.clone(),
-        epsilon,
-    );
+    let output =
+        B::batch_norm(x.clone(), gamma.clone(), beta, mean.clone(), variance.clone(), epsilon);
     let grad = activation::composed_backward::<B>(output, grad, activation);
     let grads = B::batch_norm_train_backward(x, gamma, mean, variance, epsilon, grad);
     (grads.x_grad, grads.gamma_grad, grads.beta_grad)
@@ -116,8 +110,7 @@ pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(
     let output = match BatchNorm.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
             let (mean, variance) = (mean.clone(), variance.clone());
-            let state =
-                BatchNormState { x, gamma, beta, mean, variance, epsilon, activation };
+            let state = BatchNormState { x, gamma, beta, mean, variance, epsilon, activation };
             prep.finish(state, output)
         }
         OpsKind::UnTracked(prep) => prep.finish(output),
@@ -140,13 +133,60 @@ impl<B: Kernels> Backward<B, 3> for BatchNorm {
     ) {
         let grad = grads.consume::<B>(&ops.node);
         let BatchNormState { x, gamma, beta, mean, variance, epsilon, activation } = ops.state;
-        let (x, gamma, beta) = B::batch_norm_train_grads(
-            x, gamma, beta, mean, variance, grad, epsilon, activation,
-        );
+        let (x, gamma, beta) =
+            B::batch_norm_train_grads(x, gamma, beta, mean, variance, grad, epsilon, activation);
         for (node, grad) in ops.parents.into_iter().zip([x, gamma, beta]) {
             if let Some(node) = node {
                 grads.register::<B>(node.id, grad);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tolerance, module};
+
+    use super::*;
+    use crate::fixture::Fixture;
+
+    #[test]
+    fn equals_pytorch() {
+        let (fixture, device) = (Fixture::open("batch_norm"), Device::flex().autodiff());
+        let x = fixture.tensor::<4>("x", &device).require_grad();
+        let [gamma, beta] =
+            ["gamma", "beta"].map(|name| fixture.tensor::<1>(name, &device).require_grad());
+        let inputs = (x.clone(), gamma.clone(), beta.clone());
+        let y = batch_norm_train(inputs.0, inputs.1, inputs.2, 1e-3, Activation::Relu6).output;
+        fixture.assert("output", y.clone());
+        let grads = (y * fixture.tensor("grad", &device)).sum().backward();
+        fixture.assert("x_grad", x.grad(&grads).unwrap());
+        fixture.assert("gamma_grad", gamma.grad(&grads).unwrap());
+        fixture.assert("beta_grad", beta.grad(&grads).unwrap());
+    }
+
+    #[test]
+    fn statistics_equal_the_composed_ones() {
+        let device = Device::flex();
+        for shape in [[1, 1, 1, 2], [2, 3, 5, 7], [3, 17, 40, 50], [4, 1280, 2, 2]] {
+            // A mean far from zero: sums of squares would cancel.
+            let x =
+                Tensor::<4>::random(shape, burn::tensor::Distribution::Normal(100.0, 1.0), &device);
+            let [gamma, beta] = [1.5, -0.5].map(|v| Tensor::<1>::full([shape[1]], v, &device));
+            let inputs = (x.clone(), gamma.clone(), beta.clone());
+            let found = batch_norm_train(inputs.0, inputs.1, inputs.2, 1e-5, Activation::Relu);
+            let stock = module::batch_norm_train(x, gamma, beta, 1e-5);
+            let near = |a: Tensor<1>, b: Tensor<1>| {
+                a.into_data()
+                    .assert_approx_eq::<f32>(&b.into_data(), Tolerance::rel_abs(1e-4, 1e-4));
+            };
+            near(found.mean, stock.mean);
+            near(found.variance, stock.variance);
+            let expected = stock.output.clamp_min(0.0).into_data();
+            found
+                .output
+                .into_data()
+                .assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-3, 1e-3));
         }
     }
 }

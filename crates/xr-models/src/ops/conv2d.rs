@@ -153,3 +153,6 @@ impl<B: Kernels> Backward<B, 2> for Conv2d {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

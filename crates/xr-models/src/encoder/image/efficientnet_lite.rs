@@ -6,7 +6,10 @@ use burn::{
 };
 
 use super::conv_norm::{ConvNorm, ConvNormConfig};
-use crate::ops::{Activation::{Identity, Relu6}, global_avg_pool2d};
+use crate::ops::{
+    Activation::{Identity, Relu6},
+    global_avg_pool2d,
+};
 
 /// What TensorFlow's batch norms add to the variance.
 const EPSILON: f64 = 1e-3;

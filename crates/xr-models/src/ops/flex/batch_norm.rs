@@ -38,8 +38,8 @@ impl Moments {
         for channel in 0..self.mean.len() {
             let difference = other.mean[channel] - self.mean[channel];
             self.mean[channel] += difference * share;
-            self.squares[channel] += other.squares[channel]
-                + difference * difference * share * self.pixels as f64;
+            self.squares[channel] +=
+                other.squares[channel] + difference * difference * share * self.pixels as f64;
         }
         Self { pixels, ..self }
     }
@@ -226,7 +226,8 @@ pub(super) fn backward(
     let (x, grad) = (values(&x), values(&grad));
     let sums = Arch::new().dispatch(Sums { x, grad, norm: &norm });
     let inverse = scale(&ones, &variance, epsilon);
-    let grad = Arch::new().dispatch(InputGrad { x, grad, norm: &norm, sums: &sums, inverse: &inverse });
+    let grad =
+        Arch::new().dispatch(InputGrad { x, grad, norm: &norm, sums: &sums, inverse: &inverse });
     let gamma = sums.by_centred.iter().zip(&inverse).map(|(sum, i)| (sum * f64::from(*i)) as f32);
     let vector = |values| storage::tensor(values, Shape::new([channels]));
     (tensor(grad, shape), vector(gamma.collect()), vector(narrow(&sums.grad)))

@@ -36,12 +36,7 @@ impl Clamp {
 
     /// `gradient` where the activation gave a value inside the interval, 0 where it cut.
     #[inline(always)]
-    pub(super) fn gradient<S: Simd>(
-        self,
-        simd: S,
-        output: S::f32s,
-        gradient: S::f32s,
-    ) -> S::f32s {
+    pub(super) fn gradient<S: Simd>(self, simd: S, output: S::f32s, gradient: S::f32s) -> S::f32s {
         let (low, high) = (simd.splat_f32s(self.low), simd.splat_f32s(self.high));
         let zero = simd.splat_f32s(0.0);
         let gradient = simd.select_f32s(simd.less_than_or_equal_f32s(output, low), zero, gradient);

@@ -26,7 +26,9 @@ use burn::{
 };
 
 use self::conv::Conv;
-use super::{activation::Activation, backend::Kernels, batch_norm::BatchNormState, conv2d::Residual};
+use super::{
+    activation::Activation, backend::Kernels, batch_norm::BatchNormState, conv2d::Residual,
+};
 
 impl Kernels for Flex {
     fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -152,10 +154,7 @@ impl Kernels for Flex {
         }
     }
 
-    fn global_avg_pool2d_backward(
-        grad: FloatTensor<Self>,
-        shape: [usize; 4],
-    ) -> FloatTensor<Self> {
+    fn global_avg_pool2d_backward(grad: FloatTensor<Self>, shape: [usize; 4]) -> FloatTensor<Self> {
         match grad.dtype() {
             DType::F32 => global_avg_pool2d::backward(grad, shape),
             _ => super::global_avg_pool2d::composed_backward::<Self>(grad, shape),

@@ -45,8 +45,8 @@ macro_rules! specialised {
 
 /// Are there kernels for it?
 pub(super) fn is_supported(window: Window) -> bool {
-    let [height, width] = [window.height, window.width]
-        .map(|axis| (axis.kernel, axis.stride, axis.dilation));
+    let [height, width] =
+        [window.height, window.width].map(|axis| (axis.kernel, axis.stride, axis.dilation));
     let padding = window.height.padding.max(window.width.padding);
     height == width && matches!(width, (3 | 5, 1 | 2, 1)) && padding < width.0
 }

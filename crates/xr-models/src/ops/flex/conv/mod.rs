@@ -29,7 +29,11 @@ pub(super) enum Conv {
 impl Conv {
     /// `None` where there are none: for groups of several channels, unusual depthwise kernels,
     /// other types of numbers, and no values at all.
-    pub(super) fn new(x: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>) -> Option<Self> {
+    pub(super) fn new(
+        x: &FlexTensor,
+        weight: &FlexTensor,
+        options: &ConvOptions<2>,
+    ) -> Option<Self> {
         let [batch, from, height, width] = x.layout().shape().dims();
         let [to, by_group, kernel_height, kernel_width] = weight.layout().shape().dims();
         if x.dtype() != DType::F32 || weight.dtype() != DType::F32 {
@@ -67,10 +71,17 @@ impl Conv {
         let residual = residual.as_ref().map(values);
         let clamp = Clamp::from(activation);
         let out = match self {
-            Self::Dense(window) => Arch::new()
-                .dispatch(dense::Forward { window, x, weight, bias, residual, clamp }),
-            Self::Depthwise(window) => Arch::new()
-                .dispatch(depthwise::Forward { window, x, weight, bias, residual, clamp }),
+            Self::Dense(window) => {
+                Arch::new().dispatch(dense::Forward { window, x, weight, bias, residual, clamp })
+            }
+            Self::Depthwise(window) => Arch::new().dispatch(depthwise::Forward {
+                window,
+                x,
+                weight,
+                bias,
+                residual,
+                clamp,
+            }),
         };
         tensor(out, self.shape_out())
     }
@@ -79,9 +90,7 @@ impl Conv {
         let (weight, grad) = (contiguous(weight), channels_last(grad));
         let (weight, grad) = (storage::values(&weight), values(&grad));
         let out = match self {
-            Self::Dense(window) => {
-                Arch::new().dispatch(dense::InputGrad { window, weight, grad })
-            }
+            Self::Dense(window) => Arch::new().dispatch(dense::InputGrad { window, weight, grad }),
             Self::Depthwise(window) => {
                 Arch::new().dispatch(depthwise::InputGrad { window, weight, grad })
             }
@@ -118,3 +127,6 @@ impl Conv {
         [batch, channels, height.output, width.output]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,8 +36,8 @@ impl Window {
         let (picture, pixel) = (pixel / self.pixels_out(), pixel % self.pixels_out());
         let (y, x) = (pixel / self.width.output, pixel % self.width.output);
         let taps = self.width.kernel;
-        for (tap, row) in (0..self.height.kernel)
-            .filter_map(|tap| Some((tap, self.height.source(y, tap)?)))
+        for (tap, row) in
+            (0..self.height.kernel).filter_map(|tap| Some((tap, self.height.source(y, tap)?)))
         {
             let row = (picture * self.height.input + row) * self.width.input;
             if self.width.dilation == 1 {
