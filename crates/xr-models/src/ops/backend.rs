@@ -171,7 +171,7 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
         epsilon: f64,
         activation: Activation,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        batch_norm::tracked::<B, C>(x, gamma, beta, epsilon, activation)
+        batch_norm::tracked::<B, C>(x, gamma, beta, epsilon, activation).into()
     }
 
     fn global_avg_pool2d(x: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -96,7 +96,7 @@ pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(
     beta: FloatTensor<Autodiff<B, C>>,
     epsilon: f64,
     activation: Activation,
-) -> (FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>) {
+) -> [FloatTensor<Autodiff<B, C>>; 3] {
     let ((x, x_node), (gamma, gamma_node), (beta, beta_node)) =
         (x.into_parts(), gamma.into_parts(), beta.into_parts());
     let (output, mean, variance) = <B as Kernels>::batch_norm_train(
@@ -116,7 +116,7 @@ pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(
         OpsKind::UnTracked(prep) => prep.finish(output),
     };
     let [mean, variance] = [mean, variance].map(FloatTensor::<Autodiff<B, C>>::new);
-    (output, mean, variance)
+    [output, mean, variance]
 }
 
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Matrix products, tile by tile in registers, and what is done to the sums before they leave them.
 //!
-//! Every sum is one chain of fused multiply-adds in the order of the inner dimension, whatever the
-//! tile it is computed in: how rows are divided among threads doesn't change a bit.
+//! Every sum is made in the order of the inner dimension, whatever the tile it is computed in: how
+//! rows are divided among threads doesn't change a bit.
 
 use pulp::Simd;
 use rayon::prelude::*;
@@ -17,6 +17,10 @@ const TASK_VALUES: usize = 1 << 16;
 
 /// Rows below which a product isn't divided further: the right side is read anew by each task.
 const MIN_ROWS: usize = 24;
+
+/// Products that are added up one by one before they are added to the rest: the rounding error of a
+/// sum grows with its length.
+const CHAIN: usize = 128;
 
 /// Values of the widest register, that of AVX-512.
 const MAX_LANES: usize = 16;
@@ -325,25 +329,49 @@ fn sums<S: Simd, const R: usize, const V: usize>(
     left: impl Fn(usize) -> [f32; R],
     right: [&[S::f32s]; V],
 ) -> [[S::f32s; V]; R] {
-    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    let zeros = [[simd.splat_f32s(0.0); V]; R];
+    let (mut sums, mut earlier) = (zeros, zeros);
     let mut panels: [&[S::f32s]; V] = [&[]; V];
     for v in 0..V {
         panels[v] = &right[v][..depth];
     }
-    for k in 0..depth {
-        let left = left(k);
-        let mut right = [simd.splat_f32s(0.0); V];
-        for v in 0..V {
-            right[v] = panels[v][k];
+    for first in (0..depth).step_by(CHAIN) {
+        if first > 0 {
+            add(simd, &mut earlier, sums);
+            sums = zeros;
         }
-        for r in 0..R {
-            let value = simd.splat_f32s(left[r]);
+        for k in first..depth.min(first + CHAIN) {
+            let left = left(k);
+            let mut right = [simd.splat_f32s(0.0); V];
             for v in 0..V {
-                sums[r][v] = simd.mul_add_e_f32s(value, right[v], sums[r][v]);
+                right[v] = panels[v][k];
+            }
+            for r in 0..R {
+                let value = simd.splat_f32s(left[r]);
+                for v in 0..V {
+                    sums[r][v] = simd.mul_add_e_f32s(value, right[v], sums[r][v]);
+                }
             }
         }
     }
+    if depth > CHAIN {
+        add(simd, &mut sums, earlier);
+    }
     sums
+}
+
+#[allow(clippy::needless_range_loop)] // as above
+#[inline(always)]
+fn add<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; V]; R],
+    others: [[S::f32s; V]; R],
+) {
+    for r in 0..R {
+        for v in 0..V {
+            sums[r][v] = simd.add_f32s(sums[r][v], others[r][v]);
+        }
+    }
 }
 
 /// Rows of a product that are one task, by its size alone.

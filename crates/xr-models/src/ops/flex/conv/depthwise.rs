@@ -4,6 +4,8 @@
 //! width of channels after the other. No tap is ever outside, and the kernel's loops have constant
 //! lengths.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
@@ -18,8 +20,12 @@ use super::{
 };
 
 /// Pixels that are computed side by side: each needs a register for its sum, and they share the
-/// weights and most of the input.
-const PIXELS: usize = 4;
+/// weights and most of the input. Seven goes into every width there is on the way from 224 to 7.
+const PIXELS: usize = 7;
+
+/// Registers of channels that are summed up for them in one go: with the input they stay in a
+/// core's first cache.
+const BLOCK: usize = 16;
 
 /// Pixels of the input under so many, at stride 2 and with a kernel of 5.
 const MAX_COLUMNS: usize = (PIXELS - 1) * 2 + 5;
@@ -73,16 +79,18 @@ impl WithSimd for Forward<'_> {
 impl Forward<'_> {
     fn run<S: Simd, const K: usize, const STRIDE: usize>(self, simd: S) -> Vec<f32> {
         let Self { window, x, clamp, .. } = self;
-        let weights = by_tap(simd, self.weight, K * K);
-        let bias = self.bias.map(|bias| registers(simd, bias));
-        let finish = Finish { bias: bias.as_deref().unwrap_or_default(), clamp };
+        let bias = match self.bias {
+            Some(bias) => registers(simd, bias),
+            None => no_bias(simd, window),
+        };
+        let filter = Filter::<S, K> { weights: by_row(simd, self.weight), bias, clamp };
         let mut out = unwritten(window.values_out());
         for_each_band(window, &mut out, |picture, first, out| {
             let source = Source { values: pictures(x, window, picture), window, spread: 1 };
             vectorize(
                 simd,
                 #[inline(always)]
-                || band::<S, K, STRIDE>(simd, source, &weights, finish, first, out),
+                || band::<S, K, STRIDE>(simd, source, &filter, first, out),
             );
         });
         if let Some(residual) = self.residual {
@@ -90,6 +98,10 @@ impl Forward<'_> {
         }
         out
     }
+}
+
+fn no_bias<S: Simd>(simd: S, window: Window) -> Vec<S::f32s> {
+    vec![simd.splat_f32s(0.0); window.channels[0].div_ceil(S::F32_LANES)]
 }
 
 /// The values of one picture of the input.
@@ -113,38 +125,28 @@ fn for_each_band(window: Window, out: &mut [f32], f: impl Fn(usize, usize, &mut 
     });
 }
 
-/// Weights `[channels, 1, height, width]` as registers of channels, all taps of the first, then all
-/// taps of the second.
-fn by_tap<S: Simd>(simd: S, weight: &[f32], taps: usize) -> Vec<S::f32s> {
-    let mut channels = vec![0.0; S::F32_LANES];
-    let blocks = weight.chunks(taps * S::F32_LANES);
-    let registers = blocks.flat_map(|block| (0..taps).map(move |tap| (block, tap)));
-    registers
-        .map(|(block, tap)| {
-            channels.fill(0.0);
-            let values = block.iter().skip(tap).step_by(taps);
-            channels.iter_mut().zip(values).for_each(|(channel, value)| *channel = *value);
-            load(simd, &channels)
-        })
-        .collect()
-}
-
-/// What is done to the sums.
-#[derive(Clone, Copy)]
-struct Finish<'a, S: Simd> {
-    bias: &'a [S::f32s],
-    clamp: Clamp,
-}
-
-impl<S: Simd> Finish<'_, S> {
-    #[inline(always)]
-    fn apply(self, simd: S, sum: S::f32s, channel: usize) -> S::f32s {
-        let biased = match self.bias.get(channel) {
-            Some(&bias) => simd.add_f32s(sum, bias),
-            None => sum,
-        };
-        if self.clamp == Clamp::NONE { biased } else { self.clamp.apply(simd, biased) }
+/// Weights `[channels, 1, height, width]` as `[height, channels, width]`, a register's width of
+/// channels each.
+fn by_row<S: Simd, const K: usize>(simd: S, weight: &[f32]) -> Vec<[S::f32s; K]> {
+    let depth = weight.len().div_ceil(K * K * S::F32_LANES);
+    let mut rows = vec![[simd.splat_f32s(0.0); K]; K * depth];
+    for (channel, taps) in weight.chunks_exact(K * K).enumerate() {
+        let (block, lane) = (channel / S::F32_LANES, channel % S::F32_LANES);
+        for (tap, &value) in taps.iter().enumerate() {
+            let register = &mut rows[tap / K * depth + block][tap % K];
+            bytemuck::cast_slice_mut(std::slice::from_mut(register))[lane] = value;
+        }
     }
+    rows
+}
+
+/// The kernel, and what is done to the sums.
+struct Filter<S: Simd, const K: usize> {
+    /// See [`by_row`].
+    weights: Vec<[S::f32s; K]>,
+    /// A register's width of channels after the other; zeros if there is no bias.
+    bias: Vec<S::f32s>,
+    clamp: Clamp,
 }
 
 /// A picture as the kernel sees it.
@@ -209,12 +211,19 @@ impl<'a, S: Simd> Ring<'a, S> {
         let slot = &mut self.registers[row % self.slots * self.pitch..][..self.pitch];
         let [channels, _] = window.channels;
         let pixels = window.width.input.div_ceil(spread);
-        if row % spread != 0 {
+        if !row.is_multiple_of(spread) {
             return slot.fill(simd.splat_f32s(0.0));
         }
         let row = &values[row / spread * pixels * channels..][..pixels * channels];
         let depth = channels.div_ceil(S::F32_LANES);
-        let places = slot.chunks_exact_mut(depth).skip(window.width.padding).step_by(spread);
+        let slot = &mut slot[window.width.padding * depth..];
+        if spread == 1 && channels.is_multiple_of(S::F32_LANES) {
+            let slot = bytemuck::cast_slice_mut(slot);
+            let len = row.len().min(slot.len());
+            slot[..len].copy_from_slice(&row[..len]);
+            return;
+        }
+        let places = slot.chunks_exact_mut(depth).step_by(spread);
         read_pixels(simd, row.chunks_exact(channels), places);
     }
 }
@@ -237,15 +246,14 @@ fn read_pixels<'a, S: Simd>(
 fn band<S: Simd, const K: usize, const STRIDE: usize>(
     simd: S,
     source: Source,
-    weights: &[S::f32s],
-    finish: Finish<S>,
+    filter: &Filter<S, K>,
     first: usize,
     out: &mut [f32],
 ) {
     let Window { width, channels: [channels, _], .. } = source.window;
     let mut ring = Ring::new(simd, source, first);
     for (y, out) in out.chunks_exact_mut(width.output * channels).enumerate() {
-        let row = Row { simd, x: ring.rows::<K>(simd, first + y), weights, finish, channels };
+        let row = Row { simd, x: ring.rows::<K>(simd, first + y), filter, channels };
         row.run::<STRIDE>(out);
     }
 }
@@ -255,8 +263,7 @@ fn band<S: Simd, const K: usize, const STRIDE: usize>(
 struct Row<'a, S: Simd, const K: usize> {
     simd: S,
     x: [&'a [S::f32s]; K],
-    weights: &'a [S::f32s],
-    finish: Finish<'a, S>,
+    filter: &'a Filter<S, K>,
     channels: usize,
 }
 
@@ -265,50 +272,84 @@ impl<S: Simd, const K: usize> Row<'_, S, K> {
     fn run<const STRIDE: usize>(self, out: &mut [f32]) {
         let pixels = out.len() / self.channels;
         if pixels < PIXELS {
-            return (0..pixels).for_each(
-                #[inline(always)]
-                |pixel| self.block::<STRIDE, 1>(pixel, out),
-            );
+            for pixel in 0..pixels {
+                self.pixels::<STRIDE, 1>(pixel, out);
+            }
+            return;
         }
         for pixel in (0..pixels).step_by(PIXELS) {
             // The last block goes back over pixels of the one before rather than past the end.
-            self.block::<STRIDE, PIXELS>(pixel.min(pixels - PIXELS), out);
+            self.pixels::<STRIDE, PIXELS>(pixel.min(pixels - PIXELS), out);
         }
     }
 
     /// `P` pixels from `first` on.
+    #[inline(always)]
+    fn pixels<const STRIDE: usize, const P: usize>(self, first: usize, out: &mut [f32]) {
+        let depth = self.filter.bias.len();
+        let out = &mut out[first * self.channels..][..P * self.channels];
+        for block in (0..depth).step_by(BLOCK) {
+            let block = block..depth.min(block + BLOCK);
+            let mut sums = [[self.simd.splat_f32s(0.0); BLOCK]; P];
+            for sums in &mut sums {
+                sums[..block.len()].copy_from_slice(&self.filter.bias[block.clone()]);
+            }
+            for tap in 0..K {
+                self.add_row::<STRIDE, P>(tap, first, block.clone(), &mut sums);
+            }
+            for (sums, out) in sums.iter().zip(out.chunks_exact_mut(self.channels)) {
+                self.finish(&sums[..block.len()], &mut out[block.start * S::F32_LANES..]);
+            }
+        }
+    }
+
+    /// Adds what a row of the kernel gives for a block of registers of `P` pixels.
     // Indexed over several arrays at once, so that every loop has a constant length and unrolls.
     #[allow(clippy::needless_range_loop)]
     #[inline(always)]
-    fn block<const STRIDE: usize, const P: usize>(self, first: usize, out: &mut [f32]) {
-        let Self { simd, weights, channels, .. } = self;
-        let depth = channels.div_ceil(S::F32_LANES);
+    fn add_row<const STRIDE: usize, const P: usize>(
+        self,
+        tap: usize,
+        first: usize,
+        block: Range<usize>,
+        sums: &mut [[S::f32s; BLOCK]; P],
+    ) {
+        let (simd, depth, len) = (self.simd, self.filter.bias.len(), block.len());
+        let weights = &self.filter.weights[tap * depth + block.start..][..len];
         let columns = (P - 1) * STRIDE + K;
-        let mut x: [[&[S::f32s]; MAX_COLUMNS]; K] = [[&[]; MAX_COLUMNS]; K];
-        for y in 0..K {
-            for j in 0..columns {
-                x[y][j] = &self.x[y][(first * STRIDE + j) * depth..][..depth];
-            }
+        let mut x: [&[S::f32s]; MAX_COLUMNS] = [&[]; MAX_COLUMNS];
+        for j in 0..columns {
+            x[j] = &self.x[tap][(first * STRIDE + j) * depth + block.start..][..len];
         }
-        let out = &mut out[first * channels..][..P * channels];
-        for c in 0..depth {
-            let weights = &weights[c * K * K..][..K * K];
-            let mut sums = [simd.splat_f32s(0.0); P];
-            for y in 0..K {
-                for j in 0..columns {
-                    let x = x[y][j][c];
-                    for p in 0..P {
-                        if j >= p * STRIDE && j - p * STRIDE < K {
-                            let weight = weights[y * K + j - p * STRIDE];
-                            sums[p] = simd.mul_add_e_f32s(x, weight, sums[p]);
-                        }
+        let len = len.min(BLOCK);
+        for c in 0..len {
+            let mut totals = [simd.splat_f32s(0.0); P];
+            for p in 0..P {
+                totals[p] = sums[p][c];
+            }
+            for j in 0..columns {
+                for p in 0..P {
+                    if j >= p * STRIDE && j - p * STRIDE < K {
+                        let weight = weights[c][j - p * STRIDE];
+                        totals[p] = simd.mul_add_e_f32s(x[j][c], weight, totals[p]);
                     }
                 }
             }
             for p in 0..P {
-                let out = &mut out[p * channels..][..channels][c * S::F32_LANES..];
-                store(simd, out, self.finish.apply(simd, sums[p], c));
+                sums[p][c] = totals[p];
             }
+        }
+    }
+
+    #[inline(always)]
+    fn finish(self, sums: &[S::f32s], out: &mut [f32]) {
+        let (whole, rest) = S::as_mut_simd_f32s(out);
+        let clamp = self.filter.clamp;
+        for (out, &sum) in whole.iter_mut().zip(sums) {
+            *out = clamp.apply(self.simd, sum);
+        }
+        if let Some(&sum) = sums.get(whole.len()) {
+            store(self.simd, rest, clamp.apply(self.simd, sum));
         }
     }
 }
@@ -338,8 +379,8 @@ impl InputGrad<'_> {
         let Self { window, weight, grad } = self;
         let weight: Vec<_> =
             weight.chunks_exact(K * K).flat_map(|taps| taps.iter().rev().copied()).collect();
-        let weights = by_tap(simd, &weight, K * K);
-        let finish = Finish { bias: &[], clamp: Clamp::NONE };
+        let (weights, bias) = (by_row(simd, &weight), no_bias(simd, window));
+        let filter = Filter::<S, K> { weights, bias, clamp: Clamp::NONE };
         let [height, width] = [window.height, window.width].map(reversed);
         let [from, to] = window.channels;
         let back = Window { channels: [to, from], height, width, ..window };
@@ -351,7 +392,7 @@ impl InputGrad<'_> {
             vectorize(
                 simd,
                 #[inline(always)]
-                || band::<S, K, 1>(simd, source, &weights, finish, first, out),
+                || band::<S, K, 1>(simd, source, &filter, first, out),
             );
         });
         out
