@@ -5,17 +5,22 @@
 
 use burn::{
     backend::{
-        Autodiff, Backend, autodiff::checkpoint::strategy::CheckpointStrategy, backend_extension,
-        ops::ModuleOps, tensor::FloatTensor,
+        Autodiff, AutodiffBackend, Backend,
+        autodiff::checkpoint::strategy::CheckpointStrategy,
+        backend_extension,
+        ops::ModuleOps,
+        tensor::{BoolTensor, FloatTensor},
     },
     tensor::ops::ConvOptions,
 };
 
 use super::{
     activation::{self, Activation},
+    adam::{self, AdamStep},
+    add_norm, attention,
     batch_norm::{self, BatchNormState},
     conv2d::{self, Residual},
-    gelu, global_avg_pool2d,
+    dropout, global_avg_pool2d, linear,
 };
 
 /// Operations with kernels of their own on Flex.
@@ -26,28 +31,95 @@ use super::{
     Autodiff,
 )]
 pub trait Kernels: Backend {
-    /// See [`super::gelu()`].
-    fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::composed::<Self>(x)
+    /// `f(x)`, `[..]`.
+    fn activate(x: FloatTensor<Self>, f: Activation) -> FloatTensor<Self> {
+        activation::composed::<Self>(x, f)
     }
 
-    /// The gradient with respect to `x` from the one with respect to the output.
-    fn gelu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::composed_backward::<Self>(x, grad)
-    }
-
-    /// See [`Activation`].
-    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
-        activation::composed::<Self>(x, activation)
-    }
-
-    /// The gradient with respect to the input from the output and the gradient there.
+    /// `grad · f′(x)`, `[..]`.
     fn activate_backward(
-        output: FloatTensor<Self>,
+        x: FloatTensor<Self>,
         grad: FloatTensor<Self>,
-        activation: Activation,
+        f: Activation,
     ) -> FloatTensor<Self> {
-        activation::composed_backward::<Self>(output, grad, activation)
+        activation::composed_backward::<Self>(x, grad, f)
+    }
+
+    /// See [`super::linear()`].
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        f: Activation,
+    ) -> FloatTensor<Self> {
+        linear::composed::<Self>(x, weight, bias, f)
+    }
+
+    /// `x · weight + bias` with a weight that changes from call to call: nothing made of it is kept.
+    fn linear_in_training(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        <Self as ModuleOps<Self>>::linear(x, weight, Some(bias))
+    }
+
+    /// See [`super::add_norm()`].
+    fn add_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        add_norm::composed::<Self>(x, residual, gamma, beta, epsilon)
+    }
+
+    /// The gradients with respect to the sum `[.., width]`, to gamma and to beta `[width]`.
+    fn norm_backward(
+        sum: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        add_norm::composed_backward::<Self>(sum, gamma, grad, epsilon)
+    }
+
+    /// See [`super::attention()`].
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention::composed::<Self>(query, key, value, mask)
+    }
+
+    /// The gradients with respect to query, key and value.
+    fn attend_backward(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        attention::composed_backward::<Self>(query, key, value, mask, grad)
+    }
+
+    /// For each value of `x`, 0 with this probability, else what keeps the mean at 1.
+    fn dropout_mask(x: FloatTensor<Self>, probability: f64) -> FloatTensor<Self> {
+        dropout::composed::<Self>(x, probability)
+    }
+
+    /// See [`super::adam()`].
+    fn adam(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        m: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        step: AdamStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        adam::composed::<Self>(x, grad, m, v, step)
     }
 
     /// See [`super::conv2d()`].
@@ -137,12 +209,39 @@ impl Kernels for burn::backend::LibTorch {}
 impl Kernels for burn::backend::Cube {}
 
 impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
-    fn gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        gelu::tracked::<B, C>(x)
+    fn activate(x: FloatTensor<Self>, f: Activation) -> FloatTensor<Self> {
+        activation::tracked::<B, C>(x, f)
     }
 
-    fn activate(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
-        activation::tracked::<B, C>(x, activation)
+    fn linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        f: Activation,
+    ) -> FloatTensor<Self> {
+        linear::tracked::<B, C>(x, weight, bias, f)
+    }
+
+    fn add_norm(
+        x: FloatTensor<Self>,
+        residual: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        add_norm::tracked::<B, C>(x, residual, gamma, beta, epsilon)
+    }
+
+    fn attend(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        mask: BoolTensor<Self>,
+    ) -> FloatTensor<Self> {
+        attention::tracked::<B, C>(query, key, value, mask)
+    }
+    fn dropout_mask(x: FloatTensor<Self>, probability: f64) -> FloatTensor<Self> {
+        Self::from_inner(B::dropout_mask(x.into_primitive(), probability))
     }
 
     fn conv2d(

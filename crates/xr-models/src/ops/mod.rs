@@ -5,24 +5,32 @@
 //! changing.
 
 mod activation;
+mod adam;
+mod add_norm;
 mod attention;
 mod backend;
 mod batch_norm;
 mod conv2d;
+mod dropout;
 #[cfg(feature = "flex")]
 mod flex;
-mod gelu;
 mod global_avg_pool2d;
 mod l2_normalize;
+mod linear;
 mod masked_mean;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
 
 pub use self::{
-    activation::{Activation, relu6},
+    activation::{Activation, gelu, quick_gelu, relu6},
+    adam::{AdamStep, adam},
+    add_norm::add_norm,
     attention::attention,
     batch_norm::{BatchNormTrain, batch_norm_train},
     conv2d::{Residual, conv2d, conv2d_fused},
-    gelu::gelu,
     global_avg_pool2d::global_avg_pool2d,
     l2_normalize::l2_normalize,
+    linear::linear,
     masked_mean::masked_mean,
 };
+pub(crate) use self::{dropout::dropout, linear::layer};

@@ -8,7 +8,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    super::{activation::Activation, batch_norm::BatchNormState},
+    super::batch_norm::BatchNormState,
     arch::Arch,
     channels_last::{channels_last, tensor, values},
     clamp::Clamp,
@@ -50,7 +50,7 @@ pub(super) fn forward(
     gamma: FlexTensor,
     beta: FlexTensor,
     epsilon: f64,
-    activation: Activation,
+    clamp: Clamp,
 ) -> (FlexTensor, FlexTensor, FlexTensor) {
     let shape @ [_, channels, _, _] = x.shape().dims();
     let (x, gamma, beta) = (channels_last(x), contiguous(gamma), contiguous(beta));
@@ -61,7 +61,7 @@ pub(super) fn forward(
         mean: narrow(&moments.mean),
         scale: scale(storage::values(&gamma), &variance, epsilon),
         shift: storage::values(&beta).to_vec(),
-        clamp: activation.into(),
+        clamp,
     };
     let output = Arch::new().dispatch(Normalize { x: values(&x), norm: &norm });
     let vector = |values| storage::tensor(values, Shape::new([channels]));
@@ -209,9 +209,10 @@ impl Normalize<'_> {
 
 pub(super) fn backward(
     state: BatchNormState<Flex>,
+    clamp: Clamp,
     grad: FlexTensor,
 ) -> (FlexTensor, FlexTensor, FlexTensor) {
-    let BatchNormState { x, gamma, beta, mean, variance, epsilon, activation } = state;
+    let BatchNormState { x, gamma, beta, mean, variance, epsilon, .. } = state;
     let shape @ [_, channels, _, _] = x.shape().dims();
     let (x, grad) = (channels_last(x), channels_last(grad));
     let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(contiguous);
@@ -221,7 +222,7 @@ pub(super) fn backward(
         mean: storage::values(&mean).to_vec(),
         scale: scale(storage::values(&gamma), &variance, epsilon),
         shift: storage::values(&beta).to_vec(),
-        clamp: activation.into(),
+        clamp,
     };
     let (x, grad) = (values(&x), values(&grad));
     let sums = Arch::new().dispatch(Sums { x, grad, norm: &norm });

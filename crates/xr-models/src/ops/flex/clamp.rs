@@ -11,20 +11,20 @@ pub(super) struct Clamp {
     high: f32,
 }
 
-impl From<Activation> for Clamp {
-    fn from(activation: Activation) -> Self {
-        let (low, high) = match activation {
-            Activation::Identity => return Self::NONE,
-            Activation::Relu => (0.0, f32::INFINITY),
-            Activation::Relu6 => (0.0, 6.0),
-        };
-        Self { low, high }
-    }
-}
-
 impl Clamp {
     /// All numbers.
     pub(super) const NONE: Self = Self { low: f32::NEG_INFINITY, high: f32::INFINITY };
+
+    /// `None` if the activation does something else.
+    pub(super) fn of(activation: Activation) -> Option<Self> {
+        let (low, high) = match activation {
+            Activation::Identity => return Some(Self::NONE),
+            Activation::Relu => (0.0, f32::INFINITY),
+            Activation::Relu6 => (0.0, 6.0),
+            Activation::Gelu | Activation::QuickGelu => return None,
+        };
+        Some(Self { low, high })
+    }
 
     // Compared and selected: a NaN stays one, which a processor's minimum and maximum don't agree on.
     #[inline(always)]

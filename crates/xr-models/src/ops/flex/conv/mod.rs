@@ -12,7 +12,6 @@ use burn::{
 
 use self::window::{Axis, Window};
 use super::{
-    super::activation::Activation,
     arch::Arch,
     channels_last::{channels_last, tensor, values},
     clamp::Clamp,
@@ -62,14 +61,13 @@ impl Conv {
         weight: FlexTensor,
         bias: Option<FlexTensor>,
         residual: Option<FlexTensor>,
-        activation: Activation,
+        clamp: Clamp,
     ) -> FlexTensor {
         let (x, weight) = (channels_last(x), contiguous(weight));
         let (bias, residual) = (bias.map(contiguous), residual.map(channels_last));
         let (x, weight) = (values(&x), storage::values(&weight));
         let bias = bias.as_ref().map(storage::values);
         let residual = residual.as_ref().map(values);
-        let clamp = Clamp::from(activation);
         let out = match self {
             Self::Dense(window) => {
                 Arch::new().dispatch(dense::Forward { window, x, weight, bias, residual, clamp })

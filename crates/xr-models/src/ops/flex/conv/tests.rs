@@ -1,6 +1,7 @@
 //! Every instruction set, and one thread and two.
 
 use super::*;
+use crate::ops::Activation;
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -43,7 +44,8 @@ fn run(arch: Arch, case: Case) -> [Vec<f32>; 3] {
     let grad = &numbers(window.values_out(), 0.3)[..];
     let bias = numbers(window.channels[1], 0.4);
     let residual = numbers(window.values_out(), 0.5);
-    let (bias, residual, clamp) = (Some(&bias[..]), Some(&residual[..]), Activation::Relu.into());
+    let (bias, residual, clamp) =
+        (Some(&bias[..]), Some(&residual[..]), Clamp::of(Activation::Relu).unwrap());
     match case.conv {
         Conv::Dense(_) => [
             arch.dispatch(dense::Forward { window, x, weight, bias, residual, clamp }),
