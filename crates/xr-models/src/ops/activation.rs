@@ -21,6 +21,8 @@ pub enum Activation {
     Identity,
     /// `max(x, 0)`.
     Relu,
+    /// `min(max(x, 0), 6)`; its slope is 0 at 0 and at 6, as in PyTorch.
+    Relu6,
     /// The Gaussian error linear unit, exact: `x · Φ(x) = x/2 · (1 + erf(x/√2))`.
     Gelu,
     /// `x · σ(1.702 x)`, which CLIP's encoders use for a GELU.
@@ -36,6 +38,14 @@ pub(super) const QUICK_GELU: f32 = 1.702;
 /// - input and output: `[..]`
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     activate(x, Activation::Gelu)
+}
+
+/// `min(max(x, 0), 6)`.
+///
+/// # Shapes
+/// - input and output: `[..]`
+pub fn relu6<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    activate(x, Activation::Relu6)
 }
 
 /// `x · σ(1.702 x)`.
@@ -54,6 +64,7 @@ pub(super) fn composed<B: Backend>(x: FloatTensor<B>, f: Activation) -> FloatTen
     match f {
         Activation::Identity => x,
         Activation::Relu => B::relu(x),
+        Activation::Relu6 => B::float_clamp(x, 0.0.into(), 6.0.into()),
         Activation::Gelu => <B as ActivationOps<B>>::gelu(x),
         Activation::QuickGelu => B::float_mul(x.clone(), gate::<B>(x)),
     }
@@ -67,6 +78,10 @@ pub(super) fn composed_backward<B: Backend>(
     match f {
         Activation::Identity => grad,
         Activation::Relu => B::relu_backward(B::relu(x), grad),
+        Activation::Relu6 => {
+            let below_six = B::float_add_scalar(B::float_neg(x.clone()), 6.0.into());
+            B::relu_backward(below_six, B::relu_backward(x, grad))
+        }
         Activation::Gelu => B::gelu_backward(x, grad),
         Activation::QuickGelu => quick_gelu_backward::<B>(x, grad),
     }
@@ -148,5 +163,15 @@ mod tests {
         assert(quick_gelu(x), [-0.154_204_23, 0.0, 1.935_658_6]);
         // s (1 + 1.702 x (1 − s)): s − 1.702 · 0.15420423 · 0.84579577, ½, s + 3.404 s (1 − s).
         assert(gradient(quick_gelu), [-0.067_779_6, 0.5, 1.073_815_4]);
+    }
+
+    #[test]
+    fn relu6_cuts_at_both_ends_and_has_no_slope_there() {
+        let device = Device::flex().autodiff();
+        let x = Tensor::<1>::from_data([-1.0, 0.0, 0.5, 6.0, 7.0], &device).require_grad();
+        let y = relu6(x.clone());
+        y.to_data().assert_eq(&TensorData::from([0.0f32, 0.0, 0.5, 6.0, 6.0]), true);
+        let grad = x.grad(&y.sum().backward()).unwrap();
+        grad.into_data().assert_eq(&TensorData::from([0.0f32, 0.0, 1.0, 0.0, 0.0]), true);
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn activate(arch: Arch, x: &mut [f32], f: Activation) {
     match f {
         Activation::Identity => {}
         Activation::Relu => map(arch, x, relu),
+        Activation::Relu6 => map(arch, x, relu6),
         Activation::Gelu => map(arch, x, gelu),
         Activation::QuickGelu => map(arch, x, quick_gelu),
     }
@@ -37,6 +38,7 @@ fn activate_backward(arch: Arch, x: &[f32], grad: &mut [f32], f: Activation) {
     match f {
         Activation::Identity => {}
         Activation::Relu => map_pair(arch, x, grad, relu_backward),
+        Activation::Relu6 => map_pair(arch, x, grad, relu6_backward),
         Activation::Gelu => map_pair(arch, x, grad, gelu_backward),
         Activation::QuickGelu => map_pair(arch, x, grad, quick_gelu_backward),
     }
@@ -65,6 +67,16 @@ fn relu(x: f32) -> f32 {
 #[inline(always)]
 fn relu_backward(x: f32, grad: f32) -> f32 {
     if x <= 0.0 { 0.0 } else { grad }
+}
+
+#[inline(always)]
+fn relu6(x: f32) -> f32 {
+    if x > 6.0 { 6.0 } else { relu(x) }
+}
+
+#[inline(always)]
+fn relu6_backward(x: f32, grad: f32) -> f32 {
+    if x >= 6.0 { 0.0 } else { relu_backward(x, grad) }
 }
 
 #[inline(always)]
@@ -101,8 +113,13 @@ mod tests {
     use super::super::arch;
     use super::*;
 
-    const ALL: [Activation; 4] =
-        [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::QuickGelu];
+    const ALL: [Activation; 5] = [
+        Activation::Identity,
+        Activation::Relu,
+        Activation::Relu6,
+        Activation::Gelu,
+        Activation::QuickGelu,
+    ];
 
     /// Every magnitude and sign, and what isn't a number; no whole number of registers.
     fn values() -> Vec<f32> {
@@ -137,7 +154,8 @@ mod tests {
         for f in ALL {
             let mut y = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
             activate(Arch::new(), &mut y, f);
-            assert!(y[0].is_nan() && y[1] == f32::INFINITY, "{f:?}");
+            let largest = if f == Activation::Relu6 { 6.0 } else { f32::INFINITY };
+            assert!(y[0].is_nan() && y[1] == largest, "{f:?}");
             // −∞ · 0, where the limit would be 0.
             let smooth = matches!(f, Activation::Gelu | Activation::QuickGelu);
             assert_eq!(y[2].is_nan(), smooth, "{f:?}");

@@ -11,24 +11,37 @@ mod adam;
 mod add_norm;
 mod arch;
 mod attention;
+mod batch_norm;
 mod blocks;
+mod channels_last;
+mod clamp;
+mod conv;
 mod dropout;
+mod global_avg_pool2d;
 mod linear;
 mod math;
 mod matmul;
+mod product;
+mod registers;
 mod storage;
+mod unwritten;
+mod vectorize;
 
 use burn::{
     backend::{
-        Flex,
+        Flex, TensorMetadata,
         flex::FlexTensor,
         ops::ModuleOps,
         tensor::{BoolTensor, FloatTensor},
     },
-    tensor::DType,
+    tensor::{DType, ops::ConvOptions},
 };
 
-use super::{activation::Activation, adam::AdamStep, backend::Kernels};
+use self::{clamp::Clamp, conv::Conv};
+use super::{
+    activation::Activation, adam::AdamStep, backend::Kernels, batch_norm::BatchNormState,
+    conv2d::Residual,
+};
 
 impl Kernels for Flex {
     fn activate(x: FloatTensor<Self>, f: Activation) -> FloatTensor<Self> {
@@ -149,6 +162,105 @@ impl Kernels for Flex {
             adam::adam(x, grad, m, v, step)
         } else {
             super::adam::composed::<Self>(x, grad, m, v, step)
+        }
+    }
+
+    fn conv2d(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        match Conv::new(&x, &weight, &options) {
+            Some(conv) => conv.forward(x, weight, None, None, Clamp::NONE),
+            None => <Self as ModuleOps<Self>>::conv2d(x, weight, None, options),
+        }
+    }
+
+    fn conv2d_fused(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        residual: Residual<Self>,
+        options: ConvOptions<2>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        let kernel = Conv::new(&x, &weight, &options).zip(Clamp::of(activation));
+        let Some((conv, clamp)) = kernel else {
+            return super::conv2d::composed(x, weight, bias, residual, options, activation);
+        };
+        let residual = match residual {
+            Residual::None => None,
+            Residual::Some(residual) => Some(residual),
+        };
+        conv.forward(x, weight, Some(bias), residual, clamp)
+    }
+
+    fn conv2d_input_grad(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        match Conv::new(&x, &weight, &options) {
+            Some(conv) => conv.input_grad(weight, grad),
+            None => Self::conv2d_x_backward(x, weight, grad, options),
+        }
+    }
+
+    fn conv2d_weight_grad(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        match Conv::new(&x, &weight, &options) {
+            Some(conv) => conv.weight_grad(x, grad, weight.shape()),
+            None => Self::conv2d_weight_backward(x, weight, grad, options),
+        }
+    }
+
+    fn batch_norm_train(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        epsilon: f64,
+        activation: Activation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        match Clamp::of(activation).filter(|_| all_f32(&[&x, &gamma, &beta])) {
+            Some(clamp) => batch_norm::forward(x, gamma, beta, epsilon, clamp),
+            None => super::batch_norm::composed::<Self>(x, gamma, beta, epsilon, activation),
+        }
+    }
+
+    fn batch_norm_train_grads(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+        activation: Activation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let clamp = Clamp::of(activation).filter(|_| all_f32(&[&x, &gamma, &beta, &grad]));
+        let state = BatchNormState { x, gamma, beta, mean, variance, epsilon, activation };
+        match clamp {
+            Some(clamp) => batch_norm::backward(state, clamp, grad),
+            None => super::batch_norm::composed_backward::<Self>(state, grad),
+        }
+    }
+
+    fn global_avg_pool2d(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        match x.dtype() {
+            DType::F32 => global_avg_pool2d::forward(x),
+            _ => super::global_avg_pool2d::composed::<Self>(x),
+        }
+    }
+
+    fn global_avg_pool2d_backward(grad: FloatTensor<Self>, shape: [usize; 4]) -> FloatTensor<Self> {
+        match grad.dtype() {
+            DType::F32 => global_avg_pool2d::backward(grad, shape),
+            _ => super::global_avg_pool2d::composed_backward::<Self>(grad, shape),
         }
     }
 }
