@@ -2,8 +2,10 @@ use burn::{
     config::Config,
     module::Module,
     nn::{Dropout, DropoutConfig, Linear, LinearConfig},
-    tensor::{Device, Tensor, activation::relu},
+    tensor::{Device, Tensor},
 };
+
+use crate::ops::{self, Activation};
 
 /// Configuration of an [`Mlp`]. The widths of its two ends come from what it stands between.
 #[derive(Config, Debug, PartialEq)]
@@ -52,10 +54,11 @@ impl Mlp {
     /// - output: `[batch, output]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let (last, hidden) = self.layers.split_last().expect("at least the output layer");
-        let x = hidden.iter().fold(self.input_dropout.forward(x), |x, layer| {
-            self.dropout.forward(relu(layer.forward(x)))
+        let x = ops::dropout(&self.input_dropout, x);
+        let x = hidden.iter().fold(x, |x, layer| {
+            ops::dropout(&self.dropout, ops::layer(layer, x, Activation::Relu))
         });
-        last.forward(x)
+        ops::layer(last, x, Activation::Identity)
     }
 }
 

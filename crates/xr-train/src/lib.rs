@@ -4,6 +4,7 @@
 //! checkpoints and a log. Killed at any step and called again on the folder, it ends with the same
 //! weights, bit for bit. [`search`](search::search) runs it over a grid of configurations.
 
+mod adam;
 mod average;
 mod batches;
 mod checkpoint;

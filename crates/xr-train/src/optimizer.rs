@@ -1,12 +1,12 @@
 use burn::{
     lr_scheduler::module_lr_scheduler::{ModuleLearningRate, ModuleLrScheduler},
     module::{Module, ModuleVisitor, Param, ParamGroup, ParamGroupError},
-    optim::{AdamConfig, AdamWConfig, ModuleOptimizer, decay::WeightDecayConfig},
+    optim::ModuleOptimizer,
     tensor::Tensor,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Result, adam::Adam};
 
 /// Adam and its settings. The defaults are those of PyTorch, with a weight decay of 1e-5.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,19 +79,9 @@ impl OptimizerConfig {
             Decay::All => vec![],
             Decay::Matrices => Vectors::of(model),
         };
-        match self.algorithm {
-            Algorithm::Adam => {
-                let plain = self.adam();
-                let decay = WeightDecayConfig::new(self.weight_decay as f32);
-                let decayed = plain.clone().with_weight_decay(Some(decay));
-                decayed.init().with_group(ParamGroup::from_paths(undecayed), plain.build(), None)
-            }
-            Algorithm::AdamW => {
-                let decayed = self.adam_w();
-                let plain = decayed.clone().with_weight_decay(0.0);
-                decayed.init().with_group(ParamGroup::from_paths(undecayed), plain.build(), None)
-            }
-        }
+        let decayed = Adam::new(self, self.weight_decay);
+        let plain = Adam::new(self, 0.0);
+        ModuleOptimizer::from(decayed).with_group(ParamGroup::from_paths(undecayed), plain, None)
     }
 
     /// The learning rates of all parts of the model.
@@ -101,20 +91,6 @@ impl OptimizerConfig {
     pub fn rates(&self) -> Result<Rates> {
         let groups = self.rates.iter().map(|rate| Ok((rate.group()?, rate.factor)));
         Ok(Rates(groups.collect::<Result<_>>()?))
-    }
-
-    fn adam(&self) -> AdamConfig {
-        let [beta_1, beta_2] = self.betas.map(|beta| beta as f32);
-        AdamConfig::new().with_beta_1(beta_1).with_beta_2(beta_2).with_epsilon(self.epsilon as f32)
-    }
-
-    fn adam_w(&self) -> AdamWConfig {
-        let [beta_1, beta_2] = self.betas.map(|beta| beta as f32);
-        AdamWConfig::new()
-            .with_beta_1(beta_1)
-            .with_beta_2(beta_2)
-            .with_epsilon(self.epsilon as f32)
-            .with_weight_decay(self.weight_decay as f32)
     }
 }
 

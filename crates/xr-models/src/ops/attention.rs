@@ -1,12 +1,24 @@
-use burn::tensor::{Bool, Tensor, activation::softmax};
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch, TensorMetadata,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        tensor::{BoolTensor, FloatTensor},
+    },
+    tensor::{Bool, Shape, Tensor},
+};
+
+use super::backend::Kernels;
 
 /// Far below any score, and finite: a row without a single token gives a mean and no NaN.
-const MASKED: f64 = -1e9;
+pub(super) const MASKED: f32 = -1e9;
 
 /// Scaled dot-product attention, `softmax(q kᵀ / √width) v` over the positions with a token.
 ///
-/// It is composed of matrix products and a softmax on purpose: the fused operation of Burn 0.22
-/// reads its mask the wrong way round on libtorch.
+/// Burn 0.22 has this operation too, but reads its mask the wrong way round on libtorch.
 ///
 /// # Shapes
 /// - query, key, value: `[batch, heads, tokens, width]`
@@ -18,10 +30,96 @@ pub fn attention(
     value: Tensor<4>,
     mask: Tensor<2, Bool>,
 ) -> Tensor<4> {
-    let [_, _, _, width] = query.dims();
-    let padding: Tensor<4, Bool> = mask.bool_not().unsqueeze_dims(&[1, 2]);
-    let scores = query.matmul(key.transpose()).div_scalar((width as f64).sqrt());
-    softmax(scores.mask_fill(padding, MASKED), 3).matmul(value)
+    let [query, key, value] = [query, key, value].map(Tensor::into_dispatch);
+    let mask = mask.into_dispatch();
+    Tensor::from_dispatch(<Dispatch as Kernels>::attend(query, key, value, mask))
+}
+
+pub(super) fn composed<B: Backend>(
+    query: FloatTensor<B>,
+    key: FloatTensor<B>,
+    value: FloatTensor<B>,
+    mask: BoolTensor<B>,
+) -> FloatTensor<B> {
+    B::float_matmul(weights::<B>(query, key, mask), value)
+}
+
+/// `softmax(q kᵀ / √width)`, `[batch, heads, tokens, tokens]`.
+fn weights<B: Backend>(
+    query: FloatTensor<B>,
+    key: FloatTensor<B>,
+    mask: BoolTensor<B>,
+) -> FloatTensor<B> {
+    let [batch, _, tokens, width] = query.shape().dims();
+    let padding = B::bool_reshape(B::bool_not(mask), Shape::new([batch, 1, 1, tokens]));
+    let scores = B::float_matmul(query, B::float_swap_dims(key, 2, 3));
+    let scores = B::float_div_scalar(scores, (width as f32).sqrt().into());
+    let padding = B::bool_expand(padding, scores.shape());
+    B::softmax(B::float_mask_fill(scores, padding, MASKED.into()), 3)
+}
+
+/// With the weights `p` and `g = grad vᵀ`, the gradient of the scores is `s = p (g − Σ g p)`, and
+/// those of query, key and value are `s k / √width`, `sᵀ q / √width` and `pᵀ grad`.
+pub(super) fn composed_backward<B: Backend>(
+    query: FloatTensor<B>,
+    key: FloatTensor<B>,
+    value: FloatTensor<B>,
+    mask: BoolTensor<B>,
+    grad: FloatTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let [batch, _, tokens, width] = query.shape().dims();
+    let p = weights::<B>(query.clone(), key.clone(), mask.clone());
+    let transpose = |x| B::float_swap_dims(x, 2, 3);
+    let value_grad = B::float_matmul(transpose(p.clone()), grad.clone());
+    let g = B::float_matmul(grad, transpose(value));
+    let along = B::float_sum_dim(B::float_mul(g.clone(), p.clone()), 3);
+    let s = B::float_mul(p, B::float_sub(g, along));
+    // A masked score is a constant.
+    let padding = B::bool_reshape(B::bool_not(mask), Shape::new([batch, 1, 1, tokens]));
+    let s = B::float_mask_fill(s.clone(), B::bool_expand(padding, s.shape()), 0f32.into());
+    let s = B::float_div_scalar(s, (width as f32).sqrt().into());
+    (B::float_matmul(s.clone(), key), B::float_matmul(transpose(s), query), value_grad)
+}
+
+pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(
+    query: FloatTensor<Autodiff<B, C>>,
+    key: FloatTensor<Autodiff<B, C>>,
+    value: FloatTensor<Autodiff<B, C>>,
+    mask: BoolTensor<B>,
+) -> FloatTensor<Autodiff<B, C>> {
+    let (query, query_node) = query.into_parts();
+    let (key, key_node) = key.into_parts();
+    let (value, value_node) = value.into_parts();
+    match Attention.prepare::<C>([query_node, key_node, value_node]).compute_bound().stateful() {
+        OpsKind::UnTracked(prep) => prep.finish(B::attend(query, key, value, mask)),
+        OpsKind::Tracked(prep) => {
+            let state = ([query.clone(), key.clone(), value.clone()], mask.clone());
+            prep.finish(state, B::attend(query, key, value, mask))
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Attention;
+
+impl<B: Kernels> Backward<B, 3> for Attention {
+    type State = ([FloatTensor<B>; 3], BoolTensor<B>);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let ([query, key, value], mask) = ops.state;
+        let grad = grads.consume::<B>(&ops.node);
+        let (query, key, value) = B::attend_backward(query, key, value, mask, grad);
+        for (parent, grad) in ops.parents.into_iter().zip([query, key, value]) {
+            if let Some(node) = parent {
+                grads.register::<B>(node.id, grad);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,16 +4,33 @@
 //! backend extension takes over the bodies of those that Flex has kernels for, without any model
 //! changing.
 
+mod activation;
+mod adam;
+mod add_norm;
 mod attention;
 mod backend;
+mod batch_norm;
+mod conv2d;
+mod dropout;
 #[cfg(feature = "flex")]
 mod flex;
-mod gelu;
+mod global_avg_pool2d;
 mod l2_normalize;
+mod linear;
 mod masked_mean;
-mod relu6;
+#[cfg(all(test, feature = "flex"))]
+mod tests;
 
 pub use self::{
-    attention::attention, gelu::gelu, l2_normalize::l2_normalize, masked_mean::masked_mean,
-    relu6::relu6,
+    activation::{Activation, gelu, quick_gelu, relu6},
+    adam::{AdamStep, adam},
+    add_norm::add_norm,
+    attention::attention,
+    batch_norm::{BatchNormTrain, batch_norm_train},
+    conv2d::{Residual, conv2d, conv2d_fused},
+    global_avg_pool2d::global_avg_pool2d,
+    l2_normalize::l2_normalize,
+    linear::linear,
+    masked_mean::masked_mean,
 };
+pub(crate) use self::{dropout::dropout, linear::layer};

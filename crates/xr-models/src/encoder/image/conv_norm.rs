@@ -4,8 +4,10 @@ use burn::{
         BatchNorm, BatchNormConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
     },
-    tensor::{Device, Tensor},
+    tensor::{Device, Tensor, ops::ConvOptions},
 };
+
+use crate::ops::{Activation, BatchNormTrain, batch_norm_train, conv2d, conv2d_fused};
 
 /// A convolution and its batch norm, which [`folded`](Self::folded) makes part of it.
 #[derive(Module, Debug)]
@@ -44,24 +46,49 @@ impl ConvNormConfig {
 }
 
 impl ConvNorm {
+    /// `activation(norm(x ∗ weight)) + residual`
+    ///
     /// # Shapes
-    /// - input: `[batch, channels in, height, width]`
-    /// - output: `[batch, channels out, height / stride, width / stride]`
-    pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.conv.forward(x);
-        match &self.norm {
-            Some(norm) => norm.forward(x),
-            None => x,
-        }
+    /// - x: `[batch, channels in, height, width]`
+    /// - residual and output: `[batch, channels out, height / stride, width / stride]`
+    pub(super) fn forward(
+        &self,
+        x: Tensor<4>,
+        activation: Activation,
+        residual: Option<Tensor<4>>,
+    ) -> Tensor<4> {
+        let (weight, options) = (self.conv.weight.val(), self.options(&x));
+        let (weight, bias) = match (&self.norm, &self.conv.bias) {
+            (Some(norm), _) if x.device().is_autodiff() && norm.training.is_enabled() => {
+                let y = train(norm, conv2d(x, weight, options), activation);
+                return match residual {
+                    Some(residual) => y + residual,
+                    None => y,
+                };
+            }
+            (Some(norm), _) => fold(weight, norm),
+            (None, Some(bias)) => (weight, bias.val()),
+            (None, None) => unreachable!("a folded convolution has a bias"),
+        };
+        conv2d_fused(x, weight, bias, residual, options, activation)
     }
 
-    /// The same function in one convolution. A batch norm at inference is `γ (x - μ) / √(σ² + ε) +
-    /// β`; the factor goes into the weights, the rest becomes the bias.
+    fn options(&self, x: &Tensor<4>) -> ConvOptions<2> {
+        let Conv2d { stride, kernel_size, dilation, groups, .. } = self.conv;
+        let [_, _, height, width] = x.dims();
+        let same = |i: usize, side| same_padding(side, kernel_size[i], stride[i]);
+        let padding = match self.conv.padding {
+            PaddingConfig2d::Same => [same(0, height), same(1, width)],
+            PaddingConfig2d::Valid => [(0, 0); 2],
+            PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
+        };
+        ConvOptions::new_with_padding(stride, padding, dilation, groups)
+    }
+
+    /// The same function in one convolution.
     pub(super) fn folded(self) -> Self {
         let Self { mut conv, norm: Some(norm) } = self else { return self };
-        let scale = norm.gamma.val() / (norm.running_var.value() + norm.epsilon).sqrt();
-        let bias = norm.beta.val() - norm.running_mean.value() * scale.clone();
-        let weight = conv.weight.val() * scale.unsqueeze_dims(&[1, 2, 3]);
+        let (weight, bias) = fold(conv.weight.val(), &norm);
         conv.weight = Param::from_tensor(weight.detach());
         conv.bias = Some(Param::from_tensor(bias.detach()));
         Self { conv, norm: None }
@@ -71,4 +98,36 @@ impl ConvNorm {
     pub(super) fn norm(&self) -> Option<&BatchNorm> {
         self.norm.as_ref()
     }
+}
+
+/// TensorFlow's "same": the output has the input's size, divided by the stride and rounded up; of an
+/// odd number of zeros the larger half comes after.
+fn same_padding(side: usize, kernel: usize, stride: usize) -> (usize, usize) {
+    let steps = side.div_ceil(stride).saturating_sub(1);
+    let padding = (steps * stride + kernel).saturating_sub(side);
+    (padding / 2, padding.div_ceil(2))
+}
+
+/// A batch norm at inference is `γ (x - μ) / √(σ² + ε) + β`: the factor goes into the weights of
+/// the convolution before, the rest becomes its bias.
+fn fold(weight: Tensor<4>, norm: &BatchNorm) -> (Tensor<4>, Tensor<1>) {
+    let device = weight.device();
+    let [mean, variance] =
+        [&norm.running_mean, &norm.running_var].map(|state| state.value().to_device(&device));
+    let scale = norm.gamma.val() / (variance + norm.epsilon).sqrt();
+    let bias = norm.beta.val() - mean * scale.clone();
+    (weight * scale.unsqueeze_dims(&[1, 2, 3]), bias)
+}
+
+/// Batch norm in training, which updates the running statistics as [`BatchNorm::forward`] does.
+fn train(norm: &BatchNorm, x: Tensor<4>, activation: Activation) -> Tensor<4> {
+    let (gamma, beta) = (norm.gamma.val(), norm.beta.val());
+    let BatchNormTrain { output, mean, variance } =
+        batch_norm_train(x, gamma, beta, norm.epsilon, activation);
+    for (state, batch) in [(&norm.running_mean, mean), (&norm.running_var, variance)] {
+        let running = state.value_sync().to_device(&batch.device());
+        let batch = batch.detach() * norm.momentum;
+        state.update((running * (1.0 - norm.momentum) + batch).detach());
+    }
+    output
 }

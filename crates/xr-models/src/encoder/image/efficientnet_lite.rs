@@ -6,7 +6,10 @@ use burn::{
 };
 
 use super::conv_norm::{ConvNorm, ConvNormConfig};
-use crate::ops::relu6;
+use crate::ops::{
+    Activation::{Identity, Relu6},
+    global_avg_pool2d,
+};
 
 /// What TensorFlow's batch norms add to the variance.
 const EPSILON: f64 = 1e-3;
@@ -145,9 +148,9 @@ impl EfficientNetLite {
     /// - pixels: `[batch, 3, height, width]`, `(x - 127) / 128` of values up to 255
     /// - output: `[batch, features]`
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let x = relu6(self.stem.forward(pixels));
+        let x = self.stem.forward(pixels, Relu6, None);
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
-        relu6(self.head.forward(x)).flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2)
+        global_avg_pool2d(self.head.forward(x, Relu6, None))
     }
 
     /// The same function with each batch norm folded into its convolution.
@@ -169,12 +172,13 @@ impl EfficientNetLite {
 
 impl Block {
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let residual = self.residual.then(|| input.clone());
         let x = match &self.expand {
-            Some(expand) => relu6(expand.forward(input.clone())),
-            None => input.clone(),
+            Some(expand) => expand.forward(input, Relu6, None),
+            None => input,
         };
-        let x = self.project.forward(relu6(self.depthwise.forward(x)));
-        if self.residual { x + input } else { x }
+        let x = self.depthwise.forward(x, Relu6, None);
+        self.project.forward(x, Identity, residual)
     }
 
     fn folded(self) -> Self {

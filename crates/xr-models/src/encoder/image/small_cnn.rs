@@ -2,10 +2,11 @@ use burn::{
     config::Config,
     module::Module,
     nn::PaddingConfig2d,
-    tensor::{Device, Tensor, activation::relu},
+    tensor::{Device, Tensor},
 };
 
 use super::conv_norm::{ConvNorm, ConvNormConfig};
+use crate::ops::{Activation::Relu, global_avg_pool2d};
 
 /// Configuration of a [`SmallCnn`].
 #[derive(Config, Debug, PartialEq)]
@@ -48,8 +49,8 @@ impl SmallCnn {
     /// - pixels: `[batch, 3, height, width]`
     /// - output: `[batch, features]`
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let x = self.stages.iter().fold(pixels, |x, stage| relu(stage.forward(x)));
-        x.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2)
+        let forward = |x, stage: &ConvNorm| stage.forward(x, Relu, None);
+        global_avg_pool2d(self.stages.iter().fold(pixels, forward))
     }
 
     /// The same function with each batch norm folded into its convolution.

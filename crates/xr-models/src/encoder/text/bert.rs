@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::{
     Error, Result,
-    ops::{attention, gelu, masked_mean},
+    ops::{self, Activation, add_norm, attention, masked_mean},
 };
 
 /// Our names of modules, and those in Hugging Face's files.
@@ -112,6 +112,7 @@ impl BertConfig {
             start_norm: self.norm(device),
             dropout: DropoutConfig::new(self.dropout).init(),
             layers: (0..self.layers).map(|_| self.layer(device)).collect(),
+            epsilon: self.epsilon,
         }
     }
 
@@ -135,6 +136,7 @@ impl BertConfig {
             narrow_norm: self.norm(device),
             dropout: DropoutConfig::new(self.dropout).init(),
             heads: self.heads,
+            epsilon: self.epsilon,
         }
     }
 
@@ -182,6 +184,7 @@ pub struct Bert {
     start_norm: LayerNorm,
     dropout: Dropout,
     layers: Vec<Layer>,
+    epsilon: f64,
 }
 
 /// Self-attention and a feed-forward part, each added to what it was given and then normalised.
@@ -197,6 +200,7 @@ struct Layer {
     narrow_norm: LayerNorm,
     dropout: Dropout,
     heads: usize,
+    epsilon: f64,
 }
 
 impl Bert {
@@ -222,8 +226,9 @@ impl Bert {
         assert!(tokens <= positions, "a text of {tokens} tokens, but only {positions} positions");
         let position = self.positions.weight.val().narrow(0, 0, tokens);
         let constant = position + self.segments.weight.val().narrow(0, 0, 1);
-        let x = self.words.forward(ids) + constant.unsqueeze();
-        self.dropout.forward(self.start_norm.forward(x))
+        let x = self.words.forward(ids);
+        let constant = constant.unsqueeze::<3>().expand(x.dims());
+        ops::dropout(&self.dropout, norm(&self.start_norm, x, constant, self.epsilon))
     }
 
     /// The name that one of our tensors has in Hugging Face's files: `layers.0.query.weight` is
@@ -241,24 +246,36 @@ impl Bert {
 impl Layer {
     /// `[batch, tokens, width]` → the same.
     fn forward(&self, x: Tensor<3>, mask: Tensor<2, Bool>) -> Tensor<3> {
-        let attended = self.dropout.forward(self.attend(x.clone(), mask));
-        let x = self.attended_norm.forward(attended + x);
-        let fed = self.narrow.forward(gelu(self.widen.forward(x.clone())));
-        self.narrow_norm.forward(self.dropout.forward(fed) + x)
+        let attended = ops::dropout(&self.dropout, self.attend(x.clone(), mask));
+        let x = norm(&self.attended_norm, attended, x, self.epsilon);
+        let fed = ops::layer(&self.narrow, self.widened(x.clone()), Activation::Identity);
+        norm(&self.narrow_norm, ops::dropout(&self.dropout, fed), x, self.epsilon)
+    }
+
+    /// `[batch, tokens, width]` → `[batch, tokens, feed_forward]`.
+    fn widened(&self, x: Tensor<3>) -> Tensor<3> {
+        ops::layer(&self.widen, x, Activation::Gelu)
     }
 
     /// `[batch, tokens, width]` → the same.
     fn attend(&self, x: Tensor<3>, mask: Tensor<2, Bool>) -> Tensor<3> {
         let [batch, tokens, width] = x.dims();
-        let heads = |x: Tensor<3>| {
+        let heads = |layer, x| {
+            let x: Tensor<3> = ops::layer(layer, x, Activation::Identity);
             x.reshape([batch, tokens, self.heads, width / self.heads]).swap_dims(1, 2)
         };
-        let query = heads(self.query.forward(x.clone()));
-        let key = heads(self.key.forward(x.clone()));
-        let value = heads(self.value.forward(x));
+        let query = heads(&self.query, x.clone());
+        let key = heads(&self.key, x.clone());
+        let value = heads(&self.value, x);
         let x = attention(query, key, value, mask).swap_dims(1, 2);
-        self.attended.forward(x.reshape([batch, tokens, width]))
+        ops::layer(&self.attended, x.reshape([batch, tokens, width]), Activation::Identity)
     }
+}
+
+/// The norm of `x + residual`. Burn's norm keeps its epsilon to itself.
+fn norm(norm: &LayerNorm, x: Tensor<3>, residual: Tensor<3>, epsilon: f64) -> Tensor<3> {
+    let beta = norm.beta.as_ref().expect("made with one").val();
+    add_norm(x, residual, norm.gamma.val(), beta, epsilon)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use burn::{
     },
 };
 
-use crate::ops::masked_mean;
+use crate::ops::{self, masked_mean};
 
 /// Configuration of a [`Recurrent`].
 #[derive(Config, Debug, PartialEq)]
@@ -108,7 +108,7 @@ impl Recurrent {
     /// - output: `[batch, width]`
     pub fn forward(&self, ids: Tensor<2, Int>, mask: Tensor<2, Bool>) -> Tensor<2> {
         let [_, tokens] = ids.dims();
-        let x = self.dropout.forward(self.words.forward(ids));
+        let x = ops::dropout(&self.dropout, self.words.forward(ids));
         let ahead = self.forward.read(x.clone(), &mask, 0..tokens);
         let back = self.backward.read(x, &mask, (0..tokens).rev());
         self.output.forward(masked_mean(Tensor::cat(vec![ahead, back], 2), mask))

@@ -56,6 +56,57 @@ fn polynomial<const N: usize>(coefficients: [f32; N], x: f32) -> f32 {
     coefficients.into_iter().rev().reduce(|sum, c| sum * x + c).expect("a coefficient")
 }
 
+/// Sums kept side by side: a register of AVX-512, and two of AVX2.
+const LANES: usize = 16;
+
+/// `Σ x`, in the same order for every instruction set.
+#[inline(always)]
+pub(in crate::ops) fn sum(x: &[f32]) -> f32 {
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [0.0; LANES];
+    for chunk in whole {
+        lanes.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += x);
+    }
+    total(lanes) + rest.iter().sum::<f32>()
+}
+
+/// `Σ x y`, in the same order for every instruction set.
+#[inline(always)]
+pub(in crate::ops) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let ((xs, x_rest), (ys, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let mut lanes = [0.0; LANES];
+    for (x, y) in xs.iter().zip(ys) {
+        for lane in 0..LANES {
+            lanes[lane] += x[lane] * y[lane];
+        }
+    }
+    total(lanes) + x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum::<f32>()
+}
+
+/// The halves of the lanes added, and those of the sums, down to one.
+#[inline(always)]
+fn total(mut lanes: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            lanes[lane] += lanes[lane + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
+/// The largest value but for NaN, −∞ if there is none.
+#[inline(always)]
+pub(in crate::ops) fn max(x: &[f32]) -> f32 {
+    let (whole, rest) = x.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for chunk in whole {
+        lanes.iter_mut().zip(chunk).for_each(|(max, &x)| *max = if x > *max { x } else { *max });
+    }
+    lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +131,17 @@ mod tests {
         assert_eq!([f32::NEG_INFINITY, -1e30, -100.0].map(exp), [0.0; 3]);
         assert_eq!([f32::INFINITY, 1e30, 89.0].map(exp), [f32::INFINITY; 3]);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn sums_of_any_length() {
+        for len in [0, 1, 15, 16, 17, 40] {
+            let x: Vec<f32> = (1..=len).map(|i| i as f32).collect();
+            let n = len as f32;
+            assert_eq!(sum(&x), n * (n + 1.0) / 2.0);
+            assert_eq!(dot(&x, &x), n * (n + 1.0) * (2.0 * n + 1.0) / 6.0);
+            assert_eq!(max(&x), if len == 0 { f32::NEG_INFINITY } else { n });
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use burn::{
     tensor::{Bytes, DType, Shape},
 };
 
+use super::blocks;
+
 /// The same tensor with its values in row-major order; copies only if they aren't.
 pub(in crate::ops) fn contiguous(x: FlexTensor) -> FlexTensor {
     if x.is_contiguous() { x } else { x.to_contiguous() }
@@ -18,10 +20,26 @@ pub(in crate::ops) fn values(x: &FlexTensor) -> &[f32] {
     x.as_slice().expect("a contiguous tensor of f32")
 }
 
+/// The booleans of a [`contiguous`] tensor, 0 for false.
+///
+/// # Panics
+/// If it isn't, or doesn't hold booleans of a byte.
+pub(in crate::ops) fn truths(x: &FlexTensor) -> &[u8] {
+    let (start, end) = x.layout().contiguous_offsets().expect("a contiguous tensor");
+    &x.storage()[start..end]
+}
+
 /// The same tensor with its values in row-major order and nobody else's; copies only if they
 /// aren't.
 pub(in crate::ops) fn unique(x: FlexTensor) -> FlexTensor {
-    FlexTensor::from_data(x.into_data())
+    if x.is_unique() || !x.is_contiguous() {
+        return FlexTensor::from_data(x.into_data());
+    }
+    let from = values(&x);
+    let copy = blocks::generate(from.len(), blocks::BLOCK, |number, block| {
+        block.copy_from_slice(&from[number * blocks::BLOCK..][..block.len()]);
+    });
+    tensor(copy, x.layout().shape().clone())
 }
 
 /// The values of a [`unique`] tensor, to be overwritten.
@@ -33,7 +51,6 @@ pub(in crate::ops) fn values_mut(x: &mut FlexTensor) -> &mut [f32] {
 }
 
 /// A tensor of these values in row-major order.
-#[expect(dead_code)]
 pub(in crate::ops) fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
 }

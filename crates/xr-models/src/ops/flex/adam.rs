@@ -1,0 +1,42 @@
+use burn::backend::flex::FlexTensor;
+use rayon::prelude::*;
+
+use super::{
+    arch::Arch,
+    blocks::BLOCK,
+    storage::{contiguous, unique, values, values_mut},
+};
+use crate::ops::adam::AdamStep;
+
+pub(super) fn adam(
+    x: FlexTensor,
+    grad: FlexTensor,
+    m: FlexTensor,
+    v: FlexTensor,
+    step: AdamStep,
+) -> (FlexTensor, FlexTensor, FlexTensor) {
+    let [mut x, mut m, mut v] = [x, m, v].map(unique);
+    let grad = contiguous(grad);
+    let parts = values_mut(&mut x)
+        .par_chunks_mut(BLOCK)
+        .zip(values_mut(&mut m).par_chunks_mut(BLOCK))
+        .zip(values_mut(&mut v).par_chunks_mut(BLOCK))
+        .zip(values(&grad).par_chunks(BLOCK));
+    parts.for_each(|(((x, m), v), grad)| update(Arch::new(), x, grad, m, v, step));
+    (x, m, v)
+}
+
+fn update(arch: Arch, x: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: AdamStep) {
+    let AdamStep { rate, betas, complements, correction, epsilon, penalty, kept } = step;
+    arch.dispatch(
+        #[inline(always)]
+        || {
+            for (((x, grad), m), v) in x.iter_mut().zip(grad).zip(m).zip(v) {
+                let grad = grad + penalty * *x;
+                *m = betas[0] * *m + complements[0] * grad;
+                *v = betas[1] * *v + complements[1] * (grad * grad);
+                *x = kept * *x - rate * (*m / (v.sqrt() / correction + epsilon));
+            }
+        },
+    );
+}

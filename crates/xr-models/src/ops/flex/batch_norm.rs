@@ -1,0 +1,370 @@
+//! Batch norm in training: rows are pixels, columns channels.
+
+use burn::{
+    backend::{TensorMetadata, flex::FlexTensor},
+    tensor::Shape,
+};
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::{
+    super::batch_norm::BatchNormState,
+    arch::Arch,
+    channels_last::{channels_last, tensor, values},
+    clamp::Clamp,
+    registers::{load, store},
+    storage::{self, contiguous},
+    unwritten::unwritten,
+    vectorize::vectorize,
+};
+use burn::backend::Flex;
+
+/// Values that a task passes over, twice at times: they should stay in a core's own cache.
+const TASK_VALUES: usize = 1 << 15;
+
+/// The statistics of some pixels, a value a channel.
+struct Moments {
+    pixels: usize,
+    mean: Vec<f64>,
+    /// Sums of squared differences from the mean.
+    squares: Vec<f64>,
+}
+
+impl Moments {
+    /// Those of both (Chan, Golub and LeVeque 1979).
+    fn merge(mut self, other: Self) -> Self {
+        let pixels = self.pixels + other.pixels;
+        let share = other.pixels as f64 / pixels as f64;
+        for channel in 0..self.mean.len() {
+            let difference = other.mean[channel] - self.mean[channel];
+            self.mean[channel] += difference * share;
+            self.squares[channel] +=
+                other.squares[channel] + difference * difference * share * self.pixels as f64;
+        }
+        Self { pixels, ..self }
+    }
+}
+
+pub(super) fn forward(
+    x: FlexTensor,
+    gamma: FlexTensor,
+    beta: FlexTensor,
+    epsilon: f64,
+    clamp: Clamp,
+) -> (FlexTensor, FlexTensor, FlexTensor) {
+    let shape @ [_, channels, _, _] = x.shape().dims();
+    let (x, gamma, beta) = (channels_last(x), contiguous(gamma), contiguous(beta));
+    let moments = Arch::new().dispatch(Statistics { x: values(&x), channels });
+    let variance: Vec<_> =
+        moments.squares.iter().map(|squares| squares / moments.pixels as f64).collect();
+    let norm = Norm {
+        mean: narrow(&moments.mean),
+        scale: scale(storage::values(&gamma), &variance, epsilon),
+        shift: storage::values(&beta).to_vec(),
+        clamp,
+    };
+    let output = Arch::new().dispatch(Normalize { x: values(&x), norm: &norm });
+    let vector = |values| storage::tensor(values, Shape::new([channels]));
+    (tensor(output, shape), vector(norm.mean), vector(narrow(&variance)))
+}
+
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&value| value as f32).collect()
+}
+
+/// `γ / √(variance + ε)`
+fn scale(gamma: &[f32], variance: &[f64], epsilon: f64) -> Vec<f32> {
+    let scale = |(gamma, variance): (&f32, &f64)| f64::from(*gamma) / (variance + epsilon).sqrt();
+    gamma.iter().zip(variance).map(scale).map(|scale| scale as f32).collect()
+}
+
+/// `clamp((x - mean) scale + shift)`, a value a channel each.
+struct Norm {
+    mean: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    clamp: Clamp,
+}
+
+impl Norm {
+    /// A register of channels from `first` on, and of `x` without the mean.
+    #[inline(always)]
+    fn apply<S: Simd>(&self, simd: S, x: S::f32s, first: usize) -> (S::f32s, S::f32s) {
+        let centred = simd.sub_f32s(x, load(simd, &self.mean[first..]));
+        let (scale, shift) = (load(simd, &self.scale[first..]), load(simd, &self.shift[first..]));
+        (self.clamp.apply(simd, simd.mul_add_e_f32s(centred, scale, shift)), centred)
+    }
+}
+
+/// Values of whole pixels that are one task.
+fn task(channels: usize) -> usize {
+    (TASK_VALUES / channels).max(1) * channels
+}
+
+struct Statistics<'a> {
+    x: &'a [f32],
+    channels: usize,
+}
+
+impl WithSimd for Statistics<'_> {
+    type Output = Moments;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Moments {
+        self.run(simd)
+    }
+}
+
+impl Statistics<'_> {
+    /// Tasks' moments, merged in order.
+    fn run<S: Simd>(self, simd: S) -> Moments {
+        let channels = self.channels;
+        let tasks = self.x.par_chunks(task(channels)).map(|x| {
+            vectorize(
+                simd,
+                #[inline(always)]
+                || moments(simd, x, channels),
+            )
+        });
+        let none = Moments { pixels: 0, mean: vec![0.0; channels], squares: vec![0.0; channels] };
+        tasks.collect::<Vec<_>>().into_iter().fold(none, Moments::merge)
+    }
+}
+
+#[inline(always)]
+fn moments<S: Simd>(simd: S, x: &[f32], channels: usize) -> Moments {
+    let pixels = x.len() / channels;
+    let mut sums = vec![0.0; channels];
+    for_each_register::<S>(x, channels, |x, channel| {
+        let sum = &mut sums[channel..];
+        let total = simd.add_f32s(load(simd, sum), load(simd, x));
+        store(simd, sum, total);
+    });
+    let mean: Vec<f32> = sums.iter().map(|sum| sum / pixels as f32).collect();
+    sums.fill(0.0);
+    let mut rest = vec![0.0; channels];
+    for_each_register::<S>(x, channels, |x, channel| {
+        let difference = simd.sub_f32s(load(simd, x), load(simd, &mean[channel..]));
+        let (sum, rest) = (&mut sums[channel..], &mut rest[channel..]);
+        let total = simd.mul_add_e_f32s(difference, difference, load(simd, sum));
+        store(simd, sum, total);
+        let total = simd.add_f32s(difference, load(simd, rest));
+        store(simd, rest, total);
+    });
+    // The mean of f32 sums is a little off: what the differences from it sum up to says by how much.
+    let n = pixels as f64;
+    let off: Vec<_> = rest.iter().map(|&rest| f64::from(rest) / n).collect();
+    let squares = sums.iter().zip(&off).map(|(&sum, off)| f64::from(sum) - off * off * n).collect();
+    let mean = mean.iter().zip(&off).map(|(&mean, off)| f64::from(mean) + off).collect();
+    Moments { pixels, mean, squares }
+}
+
+/// Runs `f` on pixels' values from each register's first channel on, and the number of that.
+#[inline(always)]
+fn for_each_register<S: Simd>(x: &[f32], channels: usize, mut f: impl FnMut(&[f32], usize)) {
+    for pixel in x.chunks_exact(channels) {
+        for channel in (0..channels).step_by(S::F32_LANES) {
+            f(&pixel[channel..], channel);
+        }
+    }
+}
+
+struct Normalize<'a> {
+    x: &'a [f32],
+    norm: &'a Norm,
+}
+
+impl WithSimd for Normalize<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        self.run(simd)
+    }
+}
+
+impl Normalize<'_> {
+    fn run<S: Simd>(self, simd: S) -> Vec<f32> {
+        let Self { x, norm } = self;
+        let channels = norm.mean.len();
+        let mut out = unwritten(x.len());
+        let task = task(channels);
+        out.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(out, x)| {
+            vectorize(
+                simd,
+                #[inline(always)]
+                || {
+                    for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+                        for channel in (0..channels).step_by(S::F32_LANES) {
+                            let (y, _) = norm.apply(simd, load(simd, &x[channel..]), channel);
+                            store(simd, &mut out[channel..], y);
+                        }
+                    }
+                },
+            );
+        });
+        out
+    }
+}
+
+pub(super) fn backward(
+    state: BatchNormState<Flex>,
+    clamp: Clamp,
+    grad: FlexTensor,
+) -> (FlexTensor, FlexTensor, FlexTensor) {
+    let BatchNormState { x, gamma, beta, mean, variance, epsilon, .. } = state;
+    let shape @ [_, channels, _, _] = x.shape().dims();
+    let (x, grad) = (channels_last(x), channels_last(grad));
+    let [gamma, beta, mean, variance] = [gamma, beta, mean, variance].map(contiguous);
+    let variance: Vec<_> = storage::values(&variance).iter().map(|&v| f64::from(v)).collect();
+    let ones = vec![1.0; channels];
+    let norm = Norm {
+        mean: storage::values(&mean).to_vec(),
+        scale: scale(storage::values(&gamma), &variance, epsilon),
+        shift: storage::values(&beta).to_vec(),
+        clamp,
+    };
+    let (x, grad) = (values(&x), values(&grad));
+    let sums = Arch::new().dispatch(Sums { x, grad, norm: &norm });
+    let inverse = scale(&ones, &variance, epsilon);
+    let grad =
+        Arch::new().dispatch(InputGrad { x, grad, norm: &norm, sums: &sums, inverse: &inverse });
+    let gamma = sums.by_centred.iter().zip(&inverse).map(|(sum, i)| (sum * f64::from(*i)) as f32);
+    let vector = |values| storage::tensor(values, Shape::new([channels]));
+    (tensor(grad, shape), vector(gamma.collect()), vector(narrow(&sums.grad)))
+}
+
+/// Sums over all pixels, a value a channel.
+struct GradSums {
+    /// Of the gradient before the activation.
+    grad: Vec<f64>,
+    /// Of that times the input without its mean.
+    by_centred: Vec<f64>,
+}
+
+struct Sums<'a> {
+    x: &'a [f32],
+    grad: &'a [f32],
+    norm: &'a Norm,
+}
+
+impl WithSimd for Sums<'_> {
+    type Output = GradSums;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> GradSums {
+        self.run(simd)
+    }
+}
+
+impl Sums<'_> {
+    /// Tasks' sums, added in order.
+    fn run<S: Simd>(self, simd: S) -> GradSums {
+        let Self { x, grad, norm } = self;
+        let channels = norm.mean.len();
+        let task = task(channels);
+        let tasks = x.par_chunks(task).zip(grad.par_chunks(task)).map(|(x, grad)| {
+            vectorize(
+                simd,
+                #[inline(always)]
+                || grad_sums(simd, x, grad, norm),
+            )
+        });
+        let mut total = GradSums { grad: vec![0.0; channels], by_centred: vec![0.0; channels] };
+        for (grad, by_centred) in tasks.collect::<Vec<_>>() {
+            add(&mut total.grad, &grad);
+            add(&mut total.by_centred, &by_centred);
+        }
+        total
+    }
+}
+
+fn add(total: &mut [f64], values: &[f32]) {
+    total.iter_mut().zip(values).for_each(|(total, value)| *total += f64::from(*value));
+}
+
+#[inline(always)]
+fn grad_sums<S: Simd>(simd: S, x: &[f32], grad: &[f32], norm: &Norm) -> (Vec<f32>, Vec<f32>) {
+    let channels = norm.mean.len();
+    let (mut sums, mut by_centred) = (vec![0.0; channels], vec![0.0; channels]);
+    for (x, grad) in x.chunks_exact(channels).zip(grad.chunks_exact(channels)) {
+        for channel in (0..channels).step_by(S::F32_LANES) {
+            let (y, centred) = norm.apply(simd, load(simd, &x[channel..]), channel);
+            let grad = norm.clamp.gradient(simd, y, load(simd, &grad[channel..]));
+            let (sums, by_centred) = (&mut sums[channel..], &mut by_centred[channel..]);
+            let total = simd.add_f32s(load(simd, sums), grad);
+            store(simd, sums, total);
+            let total = simd.mul_add_e_f32s(grad, centred, load(simd, by_centred));
+            store(simd, by_centred, total);
+        }
+    }
+    (sums, by_centred)
+}
+
+/// `scale (g - mean(g) - centred · mean(g · centred) / (variance + ε))`, where `g` is the gradient
+/// before the activation.
+struct InputGrad<'a> {
+    x: &'a [f32],
+    grad: &'a [f32],
+    norm: &'a Norm,
+    sums: &'a GradSums,
+    /// `1 / √(variance + ε)`
+    inverse: &'a [f32],
+}
+
+impl WithSimd for InputGrad<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        self.run(simd)
+    }
+}
+
+impl InputGrad<'_> {
+    fn run<S: Simd>(self, simd: S) -> Vec<f32> {
+        let Self { x, grad, norm, sums, inverse } = self;
+        let channels = norm.mean.len();
+        let pixels = (x.len() / channels) as f64;
+        let constant: Vec<_> = sums.grad.iter().map(|sum| (sum / pixels) as f32).collect();
+        let slope = |(sum, &inverse): (&f64, &f32)| {
+            (sum / pixels * f64::from(inverse) * f64::from(inverse)) as f32
+        };
+        let slope: Vec<_> = sums.by_centred.iter().zip(inverse).map(slope).collect();
+        let task = task(channels);
+        let mut out = unwritten(x.len());
+        let inputs = x.par_chunks(task).zip(grad.par_chunks(task));
+        out.par_chunks_mut(task).zip(inputs).for_each(|(out, (x, grad))| {
+            vectorize(
+                simd,
+                #[inline(always)]
+                || input_grad(simd, x, grad, norm, [&constant, &slope], out),
+            );
+        });
+        out
+    }
+}
+
+#[inline(always)]
+fn input_grad<S: Simd>(
+    simd: S,
+    x: &[f32],
+    grad: &[f32],
+    norm: &Norm,
+    [constant, slope]: [&[f32]; 2],
+    out: &mut [f32],
+) {
+    let channels = norm.mean.len();
+    let inputs = x.chunks_exact(channels).zip(grad.chunks_exact(channels));
+    for (out, (x, grad)) in out.chunks_exact_mut(channels).zip(inputs) {
+        for channel in (0..channels).step_by(S::F32_LANES) {
+            let (y, centred) = norm.apply(simd, load(simd, &x[channel..]), channel);
+            let grad = norm.clamp.gradient(simd, y, load(simd, &grad[channel..]));
+            let grad = simd.sub_f32s(grad, load(simd, &constant[channel..]));
+            let shared = simd.mul_f32s(centred, load(simd, &slope[channel..]));
+            let grad = simd.sub_f32s(grad, shared);
+            let scale = load(simd, &norm.scale[channel..]);
+            store(simd, &mut out[channel..], simd.mul_f32s(scale, grad));
+        }
+    }
+}

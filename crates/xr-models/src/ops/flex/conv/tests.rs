@@ -1,0 +1,85 @@
+//! Every instruction set, and one thread and two.
+
+use super::*;
+use crate::ops::Activation;
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    conv: Conv,
+    /// Values of a weight.
+    weight: usize,
+}
+
+fn case(
+    [from, to]: [usize; 2],
+    side: usize,
+    kernel: usize,
+    stride: usize,
+    depthwise: bool,
+) -> Case {
+    let axis = Axis::new(side, kernel, stride, 1, (kernel / 2, kernel / 2));
+    let window = Window { batch: 3, channels: [from, to], height: axis, width: axis };
+    let conv = if depthwise { Conv::Depthwise(window) } else { Conv::Dense(window) };
+    Case { conv, weight: kernel * kernel * to * if depthwise { 1 } else { from } }
+}
+
+fn cases() -> Vec<Case> {
+    let dense = [([3, 17], 9, 3, 2), ([16, 24], 7, 1, 1), ([40, 96], 12, 1, 1), ([8, 5], 4, 5, 1)];
+    let depthwise = [(1, 5, 3, 1), (17, 9, 3, 2), (24, 7, 5, 1), (40, 8, 5, 2)];
+    let dense = dense.map(|(channels, side, k, s)| case(channels, side, k, s, false));
+    let depthwise = depthwise.map(|(channels, side, k, s)| case([channels; 2], side, k, s, true));
+    dense.into_iter().chain(depthwise).collect()
+}
+
+/// Numbers that look random, from -1 to 1.
+fn numbers(count: usize, seed: f32) -> Vec<f32> {
+    (0..count).map(|i| ((i as f32 + seed) * 12.9898).sin() * 43.758_55 % 1.0).collect()
+}
+
+/// The output, the gradient of the input and that of the weight.
+fn run(arch: Arch, case: Case) -> [Vec<f32>; 3] {
+    let window = case.conv.window();
+    let x = &numbers(window.values_in(), 0.1)[..];
+    let weight = &numbers(case.weight, 0.2)[..];
+    let grad = &numbers(window.values_out(), 0.3)[..];
+    let bias = numbers(window.channels[1], 0.4);
+    let residual = numbers(window.values_out(), 0.5);
+    let (bias, residual, clamp) =
+        (Some(&bias[..]), Some(&residual[..]), Clamp::of(Activation::Relu).unwrap());
+    match case.conv {
+        Conv::Dense(_) => [
+            arch.dispatch(dense::Forward { window, x, weight, bias, residual, clamp }),
+            arch.dispatch(dense::InputGrad { window, weight, grad }),
+            arch.dispatch(dense::WeightGrad { window, x, grad }),
+        ],
+        Conv::Depthwise(_) => [
+            arch.dispatch(depthwise::Forward { window, x, weight, bias, residual, clamp }),
+            arch.dispatch(depthwise::InputGrad { window, weight, grad }),
+            arch.dispatch(depthwise::WeightGrad { window, x, grad }),
+        ],
+    }
+}
+
+#[test]
+fn every_instruction_set() {
+    for case in cases() {
+        let portable = run(Arch::Scalar, case);
+        for arch in super::super::arch::all() {
+            for (found, expected) in run(arch, case).iter().zip(&portable) {
+                assert_eq!(found.len(), expected.len());
+                let pairs = found.iter().zip(expected);
+                let off = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(off < 1e-4, "{arch:?} {case:?}: {off}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_thread_and_two_give_the_same_bits() {
+    let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    for case in cases() {
+        let [one, two] = [1, 2].map(|threads| pool(threads).install(|| run(Arch::new(), case)));
+        assert!(one == two, "{case:?}");
+    }
+}

@@ -1,0 +1,50 @@
+use burn::{
+    backend::{TensorMetadata, flex::FlexTensor},
+    tensor::Shape,
+};
+use rayon::prelude::*;
+
+use super::{
+    arch::Arch,
+    channels_last::{self, channels_last},
+    storage::{self, contiguous},
+    unwritten::unwritten,
+};
+
+pub(super) fn forward(x: FlexTensor) -> FlexTensor {
+    let [batch, channels, height, width] = x.shape().dims();
+    let x = channels_last(x);
+    let (x, picture) = (channels_last::values(&x), height * width * channels);
+    let mut means = vec![0.0; batch * channels];
+    means.par_chunks_mut(channels).zip(x.par_chunks(picture)).for_each(|(means, x)| {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || mean(x, means),
+        );
+    });
+    storage::tensor(means, Shape::new([batch, channels]))
+}
+
+/// The mean of the rows of `x`, where there are zeros.
+#[inline(always)]
+fn mean(x: &[f32], means: &mut [f32]) {
+    let rows = x.chunks_exact(means.len());
+    let share = 1.0 / rows.len() as f32;
+    for row in rows {
+        means.iter_mut().zip(row).for_each(|(mean, x)| *mean += x);
+    }
+    means.iter_mut().for_each(|mean| *mean *= share);
+}
+
+pub(super) fn backward(grad: FlexTensor, shape: [usize; 4]) -> FlexTensor {
+    let [_, channels, height, width] = shape;
+    let grad = contiguous(grad);
+    let share = 1.0 / (height * width) as f32;
+    let mut out = unwritten(shape.iter().product());
+    let pictures = out.par_chunks_mut((height * width * channels).max(1));
+    pictures.zip(storage::values(&grad).par_chunks(channels.max(1))).for_each(|(out, grad)| {
+        let grad: Vec<_> = grad.iter().map(|grad| grad * share).collect();
+        out.chunks_exact_mut(channels).for_each(|pixel| pixel.copy_from_slice(&grad));
+    });
+    channels_last::tensor(out, shape)
+}

@@ -1,0 +1,359 @@
+//! Products of matrices.
+//!
+//! The right factor is packed into panels, as wide as a tile, whose values lie in the order in which
+//! they are used; the left one is read where it lies. A tile of sums stays in registers. Every sum
+//! is taken in the order of the inner dimension, so an output doesn't depend on the tile, the block
+//! or the thread that it falls to, nor on how many rows the product has.
+
+use std::{array, borrow::Cow, ops::Range};
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::blocks;
+
+/// Most rows of a tile.
+const TILE_ROWS: usize = 6;
+/// Steps of the inner dimension taken together: so many of a panel stay in the first-level cache.
+const STEPS: usize = 384;
+/// Rows of a task: what stays of both factors and the product in the second-level cache.
+const TASK_ROWS: usize = 48;
+/// Panels of a task of a product with fewer rows than that.
+const TASK_PANELS: usize = 4;
+/// Products of numbers, below which sharing them with another thread takes longer than doing them.
+const PARALLEL: usize = 1 << 20;
+
+/// A matrix, transposed or not.
+#[derive(Clone, Copy)]
+pub(in crate::ops) struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    /// From one row of `values` to the next.
+    stride: usize,
+    transposed: bool,
+}
+
+impl<'a> Matrix<'a> {
+    /// Row-major values.
+    pub fn new(values: &'a [f32], columns: usize) -> Self {
+        let rows = values.len().checked_div(columns).unwrap_or(0);
+        Self { values, rows, columns, stride: columns, transposed: false }
+    }
+
+    /// Rows that begin `stride` values after one another.
+    pub fn strided(values: &'a [f32], rows: usize, columns: usize, stride: usize) -> Self {
+        Self { values, rows, columns, stride, transposed: false }
+    }
+
+    pub fn transpose(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, transposed: !self.transposed, ..self }
+    }
+
+    pub fn row_count(self) -> usize {
+        self.rows
+    }
+
+    pub fn columns(self) -> usize {
+        self.columns
+    }
+
+    /// Values of some rows, and the distance from one to the next.
+    fn rows(self, range: Range<usize>) -> (Cow<'a, [f32]>, usize) {
+        if !self.transposed {
+            return (self.values[range.start * self.stride..].into(), self.stride);
+        }
+        let mut rows = vec![0.0; range.len() * self.columns];
+        for column in 0..self.columns {
+            let values = &self.values[column * self.stride..][range.clone()];
+            let targets = rows[column..].iter_mut().step_by(self.columns);
+            targets.zip(values).for_each(|(to, from)| *to = *from);
+        }
+        (rows.into(), self.columns)
+    }
+
+    /// Writes some columns, row after row, each row `width` apart.
+    fn copy_columns(self, columns: Range<usize>, width: usize, out: &mut [f32]) {
+        if self.transposed {
+            for (to, column) in columns.enumerate() {
+                let values = &self.values[column * self.stride..][..self.rows];
+                let targets = out[to..].iter_mut().step_by(width);
+                targets.zip(values).for_each(|(to, from)| *to = *from);
+            }
+        } else {
+            for (row, out) in out.chunks_exact_mut(width).enumerate() {
+                let values = &self.values[row * self.stride..][columns.clone()];
+                out[..columns.len()].copy_from_slice(values);
+            }
+        }
+    }
+}
+
+/// The right factor of a product, `[depth, columns]`, packed for an instruction set.
+pub(in crate::ops) struct Packed {
+    arch: Arch,
+    /// Of each panel `[depth, width]`, the last filled up with zeros.
+    values: Vec<f32>,
+    depth: usize,
+    columns: usize,
+    width: usize,
+}
+
+impl Packed {
+    pub fn new(arch: Arch, b: Matrix) -> Self {
+        let width = arch.dispatch(PanelWidth);
+        let panel = (b.rows * width).max(1);
+        let values =
+            blocks::generate(b.columns.div_ceil(width) * b.rows * width, panel, |i, out| {
+                let first = i * width;
+                b.copy_columns(first..b.columns.min(first + width), width, out);
+            });
+        Self { arch, values, depth: b.rows, columns: b.columns, width }
+    }
+
+    pub fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn panels(&self) -> usize {
+        self.columns.div_ceil(self.width)
+    }
+
+    fn panel(&self, panel: usize) -> &[f32] {
+        &self.values[panel * self.depth * self.width..][..self.depth * self.width]
+    }
+}
+
+/// `a · b + bias`, row-major, with `finish` applied to parts of it while they are in the cache.
+pub(in crate::ops) fn product(
+    a: Matrix,
+    b: &Packed,
+    bias: Option<&[f32]>,
+    finish: impl Fn(&mut [f32]) + Send + Sync,
+) -> Vec<f32> {
+    assert_eq!(a.columns, b.depth, "the inner dimensions of a product");
+    if a.rows <= TASK_ROWS && a.rows * b.columns * b.depth >= PARALLEL {
+        return by_columns(a, b, bias, finish);
+    }
+    let block = (TASK_ROWS * b.columns).max(1);
+    blocks::generate(a.rows * b.columns, block, |task, out| {
+        let first = task * TASK_ROWS;
+        let rows = first..a.rows.min(first + TASK_ROWS);
+        part(a, rows, b, 0..b.panels(), bias, out);
+        finish(out);
+    })
+}
+
+/// The product of a few rows: each task has all of them, and some columns.
+fn by_columns(
+    a: Matrix,
+    b: &Packed,
+    bias: Option<&[f32]>,
+    finish: impl Fn(&mut [f32]) + Send + Sync,
+) -> Vec<f32> {
+    let tasks = (0..b.panels()).into_par_iter().step_by(TASK_PANELS).map(|first| {
+        let panels = first..b.panels().min(first + TASK_PANELS);
+        let columns = first * b.width..b.columns.min(panels.end * b.width);
+        let mut out = vec![0.0; a.rows * columns.len()];
+        let bias = bias.map(|bias| &bias[columns.clone()]);
+        part(a, 0..a.rows, b, panels, bias, &mut out);
+        finish(&mut out);
+        (out, columns.len())
+    });
+    let parts: Vec<_> = tasks.collect();
+    let mut out = Vec::with_capacity(a.rows * b.columns);
+    for row in 0..a.rows {
+        for (part, columns) in &parts {
+            out.extend_from_slice(&part[row * columns..][..*columns]);
+        }
+    }
+    out
+}
+
+/// Adds some rows of `a` times some panels of `b`, and the bias, to the zeros of `out`.
+fn part(
+    a: Matrix,
+    rows: Range<usize>,
+    b: &Packed,
+    panels: Range<usize>,
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    if let Some(bias) = bias {
+        out.chunks_exact_mut(bias.len().max(1)).for_each(|row| row.copy_from_slice(bias));
+    }
+    let stride = out.len().checked_div(rows.len()).unwrap_or(0);
+    accumulate(a, rows, b, panels, out, stride);
+}
+
+/// `out += a · b`, where the rows of `out` begin `stride` values after one another.
+pub(in crate::ops) fn add_product(
+    arch: Arch,
+    a: Matrix,
+    b: Matrix,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let b = Packed::new(arch, b);
+    accumulate(a, 0..a.rows, &b, 0..b.panels(), out, stride);
+}
+
+fn accumulate(
+    a: Matrix,
+    rows: Range<usize>,
+    b: &Packed,
+    panels: Range<usize>,
+    out: &mut [f32],
+    stride: usize,
+) {
+    if rows.is_empty() {
+        return;
+    }
+    let count = rows.len();
+    let (rows, row_stride) = a.rows(rows);
+    b.arch.dispatch(Accumulate { rows: &rows, row_stride, count, b, panels, out, stride });
+}
+
+/// Columns of a panel.
+struct PanelWidth;
+
+impl WithSimd for PanelWidth {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        panel_vectors::<S>() * S::F32_LANES
+    }
+}
+
+/// A quarter of the registers hold a row of a panel and one value of the left factor's; the others
+/// hold sums.
+#[inline(always)]
+const fn panel_vectors<S: Simd>() -> usize {
+    S::REGISTER_COUNT / 8
+}
+
+/// `out += rows · b`.
+struct Accumulate<'a> {
+    rows: &'a [f32],
+    row_stride: usize,
+    count: usize,
+    b: &'a Packed,
+    panels: Range<usize>,
+    out: &'a mut [f32],
+    stride: usize,
+}
+
+impl WithSimd for Accumulate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match panel_vectors::<S>() {
+            4 => self.accumulate::<S, 4>(simd),
+            _ => self.accumulate::<S, 2>(simd),
+        }
+    }
+}
+
+impl Accumulate<'_> {
+    #[inline(always)]
+    fn accumulate<S: Simd, const V: usize>(mut self, simd: S) {
+        for first in (0..self.b.depth).step_by(STEPS) {
+            let steps = first..self.b.depth.min(first + STEPS);
+            for panel in self.panels.clone() {
+                self.panel::<S, V>(simd, panel, steps.clone());
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn panel<S: Simd, const V: usize>(&mut self, simd: S, panel: usize, steps: Range<usize>) {
+        let width = self.b.width;
+        let values = &self.b.panel(panel)[steps.start * width..steps.end * width];
+        let (values, _) = S::as_simd_f32s(values).0.as_chunks::<V>();
+        let column = (panel - self.panels.start) * width;
+        let columns = column..column + width.min(self.b.columns - panel * width);
+        // Tiles of about the same height: 25 rows are five of 5, and not four of 6 and one of 1.
+        let height = self.count.div_ceil(self.count.div_ceil(TILE_ROWS));
+        for row in (0..self.count).step_by(height) {
+            let tile = Tile { row, columns: columns.clone(), steps: steps.clone() };
+            match height.min(self.count - row) {
+                1 => self.tile::<S, V, 1>(simd, tile, values),
+                2 => self.tile::<S, V, 2>(simd, tile, values),
+                3 => self.tile::<S, V, 3>(simd, tile, values),
+                4 => self.tile::<S, V, 4>(simd, tile, values),
+                5 => self.tile::<S, V, 5>(simd, tile, values),
+                _ => self.tile::<S, V, TILE_ROWS>(simd, tile, values),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const V: usize, const H: usize>(
+        &mut self,
+        simd: S,
+        tile: Tile,
+        panel: &[[S::f32s; V]],
+    ) {
+        let rows: [&[f32]; H] =
+            array::from_fn(|h| &self.rows[(tile.row + h) * self.row_stride..][tile.steps.clone()]);
+        let sums = sums::<S, V, H>(simd, rows, panel);
+        for (h, sums) in sums.into_iter().enumerate() {
+            let row = &mut self.out[(tile.row + h) * self.stride..];
+            add_to(simd, &mut row[tile.columns.clone()], sums);
+        }
+    }
+}
+
+/// Where the sums of a tile go, and what they are taken over.
+struct Tile {
+    row: usize,
+    columns: Range<usize>,
+    steps: Range<usize>,
+}
+
+/// Of a tile; all of them in registers.
+// Indexed, so that every loop has a constant length and unrolls.
+#[allow(clippy::needless_range_loop)]
+#[inline(always)]
+fn sums<S: Simd, const V: usize, const H: usize>(
+    simd: S,
+    rows: [&[f32]; H],
+    panel: &[[S::f32s; V]],
+) -> [[S::f32s; V]; H] {
+    let steps = panel.len();
+    let mut rows = rows;
+    for row in &mut rows {
+        *row = &row[..steps];
+    }
+    let mut sums = [[simd.splat_f32s(0.0); V]; H];
+    for step in 0..steps {
+        let b = panel[step];
+        for h in 0..H {
+            let a = simd.splat_f32s(rows[h][step]);
+            for v in 0..V {
+                sums[h][v] = simd.mul_add_e_f32s(a, b[v], sums[h][v]);
+            }
+        }
+    }
+    sums
+}
+
+/// Adds as many as there is room for, whole registers and a part of the next.
+#[inline(always)]
+fn add_to<S: Simd, const V: usize>(simd: S, out: &mut [f32], sums: [S::f32s; V]) {
+    let (whole, rest) = S::as_mut_simd_f32s(out);
+    let last = sums[whole.len().min(V - 1)];
+    for (out, sum) in whole.iter_mut().zip(sums) {
+        *out = simd.add_f32s(*out, sum);
+    }
+    if !rest.is_empty() {
+        let sum = simd.add_f32s(simd.partial_load_f32s(rest), last);
+        simd.partial_store_f32s(rest, sum);
+    }
+}

@@ -1,0 +1,139 @@
+use burn::{
+    backend::{
+        Autodiff, Backend, Dispatch,
+        autodiff::{
+            checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+            grads::Gradients,
+            ops::{Backward, Ops, OpsKind},
+        },
+        ops::ModuleOps,
+        tensor::FloatTensor,
+    },
+    nn,
+    tensor::Tensor,
+};
+
+use super::{
+    activation::{self, Activation},
+    backend::Kernels,
+};
+
+/// `f(x · weight + bias)`.
+///
+/// # Shapes
+/// - x: `[.., input]`
+/// - weight: `[input, output]`
+/// - bias: `[output]`
+/// - output: `[.., output]`
+pub fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    f: Activation,
+) -> Tensor<D> {
+    let (x, weight, bias) = (x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(<Dispatch as Kernels>::linear(x, weight, bias, f))
+}
+
+/// [`linear`] with a layer's weight and bias.
+///
+/// # Panics
+/// If the layer has no bias.
+pub(crate) fn layer<const D: usize>(layer: &nn::Linear, x: Tensor<D>, f: Activation) -> Tensor<D> {
+    let bias = layer.bias.as_ref().expect("a linear layer with a bias");
+    linear(x, layer.weight.val(), bias.val(), f)
+}
+
+pub(super) fn composed<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    f: Activation,
+) -> FloatTensor<B> {
+    activation::composed::<B>(<B as ModuleOps<B>>::linear(x, weight, Some(bias)), f)
+}
+
+pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(
+    x: FloatTensor<Autodiff<B, C>>,
+    weight: FloatTensor<Autodiff<B, C>>,
+    bias: FloatTensor<Autodiff<B, C>>,
+    f: Activation,
+) -> FloatTensor<Autodiff<B, C>> {
+    let (x, x_node) = x.into_parts();
+    let (weight, weight_node) = weight.into_parts();
+    let (bias, bias_node) = bias.into_parts();
+    match Linear.prepare::<C>([x_node, weight_node, bias_node]).compute_bound().stateful() {
+        OpsKind::UnTracked(prep) => prep.finish(<B as Kernels>::linear(x, weight, bias, f)),
+        OpsKind::Tracked(prep) => {
+            let sum = B::linear_in_training(x.clone(), weight.clone(), bias);
+            let before = (f != Activation::Identity).then(|| sum.clone());
+            prep.finish(State { x, weight, before, f }, B::activate(sum, f))
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Linear;
+
+#[derive(Clone, Debug)]
+struct State<T> {
+    x: T,
+    weight: T,
+    /// What the activation got, unless it is the identity.
+    before: Option<T>,
+    f: Activation,
+}
+
+impl<B: Kernels> Backward<B, 3> for Linear {
+    type State = State<FloatTensor<B>>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let State { x, weight, before, f } = ops.state;
+        let grad = grads.consume::<B>(&ops.node);
+        let grad = match before {
+            Some(before) => B::activate_backward(before, grad, f),
+            None => grad,
+        };
+        let [x_node, weight_node, bias_node] = ops.parents;
+        if let Some(node) = x_node {
+            grads.register::<B>(node.id, B::linear_x_backward(weight, grad.clone()));
+        }
+        if let Some(node) = weight_node {
+            grads.register::<B>(node.id, B::linear_weight_backward(x, grad.clone()));
+        }
+        if let Some(node) = bias_node {
+            grads.register::<B>(node.id, B::linear_bias_backward(grad));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    #[test]
+    fn a_product_a_bias_and_an_activation() {
+        let device = Device::flex().autodiff();
+        let x = Tensor::<2>::from_data([[1.0, 2.0]], &device).require_grad();
+        let weight = Tensor::<2>::from_data([[1.0, -1.0], [3.0, 0.0]], &device).require_grad();
+        let bias = Tensor::<1>::from_data([0.5, 0.5], &device).require_grad();
+        let y = linear(x.clone(), weight.clone(), bias.clone(), Activation::Relu);
+        // 1 + 6 + ½ and −1 + ½, which is cut.
+        y.to_data().assert_eq(&TensorData::from([[7.5f32, 0.0]]), true);
+        let grads = y.sum().backward();
+        let assert = |found: TensorData, expected| found.assert_eq(&expected, true);
+        assert(x.grad(&grads).unwrap().into_data(), TensorData::from([[1f32, 3.0]]));
+        assert(
+            weight.grad(&grads).unwrap().into_data(),
+            TensorData::from([[1f32, 0.0], [2.0, 0.0]]),
+        );
+        assert(bias.grad(&grads).unwrap().into_data(), TensorData::from([1f32, 0.0]));
+    }
+}

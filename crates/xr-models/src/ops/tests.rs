@@ -1,0 +1,323 @@
+//! Every operation against its composed default, forwards and backwards, and gradients against
+//! finite differences.
+
+use burn::{
+    backend::{Autodiff, Flex, tensor::FloatTensor},
+    tensor::{Bool, Device, Tensor, TensorData, Tolerance},
+};
+use rayon::ThreadPoolBuilder;
+
+use super::{activation, adam, add_norm, attention, linear, *};
+
+type Tracked = Autodiff<Flex>;
+type Primitive = FloatTensor<Tracked>;
+
+const ACTIVATIONS: [Activation; 4] =
+    [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::QuickGelu];
+/// Batch and width of a layer: one number, less than a register, no whole number of them, and more
+/// than a task has rows.
+const SIZES: [[usize; 2]; 5] = [[1, 1], [2, 3], [7, 17], [50, 65], [130, 400]];
+
+fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+/// Numbers of mean 0 and variance 1 that look random. The device's own are shared by all tests.
+fn random<const D: usize>(shape: [usize; D], salt: u32) -> Tensor<D> {
+    let number = |i: usize| {
+        let x = (i as u32 + 1).wrapping_mul(0x9e37_79b9) ^ salt.wrapping_mul(0x85eb_ca6b);
+        let x = (x ^ (x >> 15)).wrapping_mul(0x2c1b_3c6d);
+        3f32.sqrt() * ((x ^ (x >> 13)) as f32 / 2f32.powi(31) - 1.0)
+    };
+    let values: Vec<f32> = (0..shape.iter().product()).map(number).collect();
+    Tensor::from_data(TensorData::new(values, shape), &device())
+}
+
+/// Flat inputs of these lengths.
+fn inputs<const N: usize>(lengths: [usize; N]) -> Vec<Tensor<1>> {
+    (0..N).map(|i| random([lengths[i]], i as u32)).collect()
+}
+
+fn into<const D: usize>(x: Tensor<D>) -> Primitive {
+    x.try_into_primitive::<Tracked>().unwrap()
+}
+
+fn from<const D: usize>(x: Primitive) -> Tensor<D> {
+    Tensor::from_primitive::<Tracked>(x)
+}
+
+/// The gradients of `Σ f(inputs) · r` for random `r`, flat.
+fn gradients<const D: usize>(
+    inputs: &[Tensor<1>],
+    f: impl Fn(&[Tensor<1>]) -> Tensor<D>,
+) -> (Tensor<1>, Vec<Tensor<1>>) {
+    let inputs: Vec<_> = inputs.iter().map(|x| x.clone().detach().require_grad()).collect();
+    let y = f(&inputs);
+    let r = random(y.dims(), 9);
+    let grads = (y.clone() * r).sum().backward();
+    (y.flatten(0, D - 1), inputs.iter().map(|x| x.grad(&grads).unwrap()).collect())
+}
+
+/// Are two functions of flat inputs, and their gradients, the same?
+fn assert_same<const D: usize>(
+    inputs: &[Tensor<1>],
+    found: impl Fn(&[Tensor<1>]) -> Tensor<D>,
+    expected: impl Fn(&[Tensor<1>]) -> Tensor<D>,
+) {
+    let (found, found_gradients) = gradients(inputs, found);
+    let (expected, expected_gradients) = gradients(inputs, expected);
+    let tolerance = Tolerance::rel_abs(2e-5, 2e-5);
+    found.into_data().assert_approx_eq::<f32>(&expected.into_data(), tolerance);
+    for (found, expected) in found_gradients.into_iter().zip(expected_gradients) {
+        found.into_data().assert_approx_eq::<f32>(&expected.into_data(), tolerance);
+    }
+}
+
+/// Do the gradients agree with what a small step changes? Both are sums over every output.
+fn assert_gradients<const D: usize>(inputs: &[Tensor<1>], f: impl Fn(&[Tensor<1>]) -> Tensor<D>) {
+    const STEP: f32 = 1e-2;
+    let (_, slopes) = gradients(inputs, &f);
+    let loss = |inputs: &[Tensor<1>]| -> f32 {
+        let y = f(inputs);
+        (y.clone() * random(y.dims(), 9)).sum().into_scalar()
+    };
+    for (i, slope) in slopes.into_iter().enumerate() {
+        let direction = random(inputs[i].dims(), 8).sign();
+        let moved = |step: f32| {
+            let mut inputs = inputs.to_vec();
+            inputs[i] = inputs[i].clone() + direction.clone() * step;
+            loss(&inputs)
+        };
+        let expected = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+        let found: f32 = (Tensor::from_inner(slope) * direction.clone()).sum().into_scalar();
+        let size = expected.abs().max(1.0);
+        assert!((found - expected).abs() < 2e-2 * size, "input {i}: {found}, not {expected}");
+    }
+}
+
+fn activate_inputs([batch, width]: [usize; 2]) -> Vec<Tensor<1>> {
+    vec![random([batch * width], 0) * 3.0]
+}
+
+#[test]
+fn activations() {
+    for f in ACTIVATIONS {
+        for size in SIZES {
+            let found = |x: &[Tensor<1>]| activation::activate(x[0].clone().reshape(size), f);
+            assert_same(&activate_inputs(size), found, |x| {
+                from(activation::composed::<Tracked>(into(x[0].clone().reshape(size)), f))
+            });
+        }
+    }
+}
+
+#[test]
+fn an_activation_of_a_shared_or_permuted_tensor_leaves_it_as_it_was() {
+    let x = random([3, 40], 0).inner();
+    let before = x.to_data();
+    let transposed = gelu(x.clone().transpose()).transpose();
+    transposed.into_data().assert_eq(&gelu(x.clone()).into_data(), true);
+    gelu(x.clone().slice([1..3, 5..40]));
+    x.into_data().assert_eq(&before, true);
+}
+
+fn linear_inputs([batch, width]: [usize; 2]) -> Vec<Tensor<1>> {
+    inputs([batch * width, width * (width + 1), width + 1])
+}
+
+fn linear_of(x: &[Tensor<1>], [batch, width]: [usize; 2]) -> (Tensor<3>, Tensor<2>, Tensor<1>) {
+    let weight = x[1].clone().reshape([width, width + 1]);
+    (x[0].clone().reshape([1, batch, width]), weight, x[2].clone())
+}
+
+#[test]
+fn linear_layers() {
+    for f in ACTIVATIONS {
+        for size in SIZES {
+            let found = |x: &[Tensor<1>]| {
+                let (x, weight, bias) = linear_of(x, size);
+                super::linear(x, weight, bias, f)
+            };
+            assert_same(&linear_inputs(size), found, |x| {
+                let (x, weight, bias) = linear_of(x, size);
+                from(linear::composed::<Tracked>(into(x), into(weight), into(bias), f))
+            });
+        }
+    }
+    assert_gradients(&linear_inputs([7, 17]), |x| {
+        let (x, weight, bias) = linear_of(x, [7, 17]);
+        super::linear(x, weight, bias, Activation::Gelu)
+    });
+}
+
+#[test]
+fn a_linear_layer_without_gradients_is_the_same() {
+    for [batch, width] in SIZES {
+        let (x, weight, bias) = linear_of(&linear_inputs([batch, width]), [batch, width]);
+        let [found, expected] = [
+            super::linear(
+                x.clone().inner(),
+                weight.clone().inner(),
+                bias.clone().inner(),
+                Activation::Gelu,
+            ),
+            super::linear(x, weight, bias, Activation::Gelu).inner(),
+        ];
+        found.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::default());
+    }
+}
+
+#[test]
+fn a_weight_that_changes_is_packed_anew() {
+    let device = Device::flex();
+    let product = |weight: &Tensor<2>| {
+        let (x, bias) = (Tensor::<2>::ones([1, 2], &device), Tensor::zeros([1], &device));
+        let y = super::linear(x, weight.clone(), bias, Activation::Identity);
+        y.into_scalar::<f32>()
+    };
+    let mut weight = Tensor::<2>::ones([2, 1], &device);
+    assert_eq!([product(&weight), product(&weight)], [2.0; 2]);
+    // In place, if nobody else held it.
+    weight = weight * 3.0;
+    assert_eq!(product(&weight), 6.0);
+}
+
+#[test]
+fn an_empty_batch() {
+    let device = Device::flex();
+    let weight = Tensor::ones([4, 5], &device);
+    let y = super::linear(
+        Tensor::<2>::zeros([0, 4], &device),
+        weight,
+        Tensor::ones([5], &device),
+        Activation::Gelu,
+    );
+    assert_eq!(y.dims(), [0, 5]);
+    let ones = Tensor::ones([5], &device);
+    assert_eq!(super::add_norm(y.clone(), y.clone(), ones.clone(), ones, 1e-5).dims(), [0, 5]);
+    assert_eq!(gelu(y).dims(), [0, 5]);
+    let x = Tensor::<4>::zeros([0, 2, 3, 4], &device);
+    let mask = Tensor::<2, Bool>::full([0, 3], true, &device);
+    assert_eq!(super::attention(x.clone(), x.clone(), x, mask).dims(), [0, 2, 3, 4]);
+}
+
+fn norm_inputs([batch, width]: [usize; 2]) -> Vec<Tensor<1>> {
+    inputs([batch * width, batch * width, width, width])
+}
+
+fn norm_of(x: &[Tensor<1>], size: [usize; 2]) -> ([Tensor<2>; 2], [Tensor<1>; 2]) {
+    ([0, 1].map(|i| x[i].clone().reshape(size)), [2, 3].map(|i| x[i].clone()))
+}
+
+#[test]
+fn norms_of_sums() {
+    // The norm of a row of one number is 0 but for rounding.
+    for size in SIZES.into_iter().skip(1) {
+        let found = |x: &[Tensor<1>]| {
+            let ([x, residual], [gamma, beta]) = norm_of(x, size);
+            super::add_norm(x, residual, gamma, beta, 1e-2)
+        };
+        assert_same(&norm_inputs(size), found, |x| {
+            let ([x, residual], [gamma, beta]) = norm_of(x, size);
+            let [x, residual] = [x, residual].map(into);
+            let [gamma, beta] = [gamma, beta].map(into);
+            from(add_norm::composed::<Tracked>(x, residual, gamma, beta, 1e-2))
+        });
+    }
+    assert_gradients(&norm_inputs([7, 17]), |x| {
+        let ([x, residual], [gamma, beta]) = norm_of(x, [7, 17]);
+        super::add_norm(x, residual, gamma, beta, 1e-2)
+    });
+}
+
+/// Batch, heads, tokens and width.
+const HEADS: [[usize; 4]; 4] = [[1, 1, 1, 1], [2, 3, 5, 4], [3, 2, 25, 32], [1, 2, 70, 33]];
+
+fn attention_inputs(shape: [usize; 4]) -> Vec<Tensor<1>> {
+    inputs([shape.iter().product(); 3])
+}
+
+/// The heads of a token side by side, as a model has them; the last text has no token at all.
+fn attention_of(x: &[Tensor<1>], shape: [usize; 4]) -> ([Tensor<4>; 3], Tensor<2, Bool>) {
+    let [batch, heads, tokens, width] = shape;
+    let heads = |i: usize| x[i].clone().reshape([batch, tokens, heads, width]).swap_dims(1, 2);
+    let last = (batch > 1).then(|| batch - 1);
+    let kept = |text, token| token < tokens.div_ceil(text + 1) && Some(text) != last;
+    let mask: Vec<bool> = (0..batch * tokens).map(|i| kept(i / tokens, i % tokens)).collect();
+    let mask = TensorData::new(mask, [batch, tokens]);
+    ([0, 1, 2].map(heads), Tensor::from_data(mask, &device()))
+}
+
+#[test]
+fn attention_with_a_mask() {
+    for shape in HEADS {
+        let found = |x: &[Tensor<1>]| {
+            let ([query, key, value], mask) = attention_of(x, shape);
+            super::attention(query, key, value, mask)
+        };
+        assert_same(&attention_inputs(shape), found, |x| {
+            let ([query, key, value], mask) = attention_of(x, shape);
+            let mask = mask.try_into_primitive::<Tracked>().unwrap();
+            from(attention::composed::<Tracked>(into(query), into(key), into(value), mask))
+        });
+    }
+    assert_gradients(&attention_inputs([2, 3, 5, 4]), |x| {
+        let ([query, key, value], mask) = attention_of(x, [2, 3, 5, 4]);
+        super::attention(query, key, value, mask)
+    });
+}
+
+#[test]
+fn steps_of_adam() {
+    let step = AdamStep {
+        rate: 1e-3,
+        betas: [0.9, 0.999],
+        complements: [0.1, 0.001],
+        correction: 0.5,
+        epsilon: 1e-8,
+        penalty: 0.1,
+        kept: 0.9,
+    };
+    for len in [0, 1, 17, 40_000] {
+        let [x, grad, m, v] = [0, 1, 2, 3].map(|salt| random([len], salt).inner());
+        let v = v.square();
+        let (found, means) = super::adam(x.clone(), grad.clone(), [m.clone(), v.clone()], step);
+        let flex = |x: Tensor<1>| x.try_into_primitive::<Flex>().unwrap();
+        let expected = adam::composed::<Flex>(flex(x), flex(grad), flex(m), flex(v), step);
+        for (found, expected) in
+            [(found, expected.0)].into_iter().chain(means.into_iter().zip([expected.1, expected.2]))
+        {
+            let expected = Tensor::<1>::from_primitive::<Flex>(expected).into_data();
+            found.into_data().assert_approx_eq::<f32>(&expected, Tolerance::rel_abs(1e-6, 1e-6));
+        }
+    }
+}
+
+#[test]
+fn one_thread_and_two_give_the_same_bits() {
+    let run = |threads| {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut all = vec![];
+            for size in SIZES {
+                let (y, slopes) = gradients(&linear_inputs(size), |x| {
+                    let (x, weight, bias) = linear_of(x, size);
+                    super::linear(x, weight, bias, Activation::Gelu)
+                });
+                all.extend(slopes.into_iter().chain([y.inner()]));
+                let (y, slopes) = gradients(&norm_inputs(size), |x| {
+                    let ([x, residual], [gamma, beta]) = norm_of(x, size);
+                    super::add_norm(x, residual, gamma, beta, 1e-2)
+                });
+                all.extend(slopes.into_iter().chain([y.inner()]));
+            }
+            let (y, slopes) = gradients(&attention_inputs(HEADS[2]), |x| {
+                let ([query, key, value], mask) = attention_of(x, HEADS[2]);
+                super::attention(query, key, value, mask)
+            });
+            all.extend(slopes.into_iter().chain([y.inner()]));
+            all.into_iter().map(Tensor::into_data).collect::<Vec<_>>()
+        })
+    };
+    assert!(run(1) == run(2));
+}
