@@ -6,6 +6,7 @@ use burn::{
 };
 
 use super::conv_norm::{ConvNorm, ConvNormConfig};
+use crate::ops::{Activation, global_avg_pool2d};
 
 /// Configuration of a [`ResNet`].
 #[derive(Config, Debug, PartialEq)]
@@ -135,9 +136,9 @@ impl ResNet {
     /// - pixels: `[batch, 3, height, width]`, normalised with ImageNet's mean and deviation
     /// - output: `[batch, width]`
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let x = self.pool.forward(relu(self.stem.forward(pixels)));
-        let x = self.stages.iter().flatten().fold(x, |x, block| block.forward(x));
-        x.flatten::<3>(2, 3).mean_dim(2).squeeze_dim(2)
+        let x = self.pool.forward(self.stem.forward(pixels, Activation::Relu, None));
+        let blocks = self.stages.iter().flatten();
+        global_avg_pool2d(blocks.fold(x, |x, block| block.forward(x)))
     }
 
     /// The same function with each batch norm folded into its convolution.
@@ -173,12 +174,13 @@ impl ResNet {
 impl Block {
     fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let (last, before) = self.convs.split_last().expect("two or three convolutions");
-        let x = before.iter().fold(input.clone(), |x, conv| relu(conv.forward(x)));
+        let forward = |x, conv: &ConvNorm| conv.forward(x, Activation::Relu, None);
+        let x = before.iter().fold(input.clone(), forward);
         let input = match &self.shortcut {
-            Some(shortcut) => shortcut.forward(input),
+            Some(shortcut) => shortcut.forward(input, Activation::Identity, None),
             None => input,
         };
-        relu(last.forward(x) + input)
+        relu(last.forward(x, Activation::Identity, Some(input)))
     }
 
     fn folded(self) -> Self {
