@@ -12,7 +12,7 @@ use ndarray::ArrayView2;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use xr_data::{Embeddings, Fingerprint};
-use xr_index::{ExactIndex, Metric, VectorIndex};
+use xr_index::{ExactIndex, Metric, SearchParams, VectorIndex};
 
 const DIM: usize = 512;
 const K: usize = 10;
@@ -23,13 +23,14 @@ fn search(criterion: &mut Criterion) {
     for rows in [50_000, 500_000] {
         let gallery = Embeddings::new(uniform(rows), DIM, Fingerprint::of(["bench"]));
         let index = ExactIndex::new(gallery, Metric::InnerProduct).expect("finite vectors");
+        let params = SearchParams::default();
         for batch in [1, 64] {
             let queries = uniform(batch);
             let queries =
                 ArrayView2::from_shape((batch, DIM), &queries).expect("batch × DIM values");
             group.throughput(Throughput::Elements(batch as u64));
             let id = BenchmarkId::new(format!("{rows}x{DIM}"), batch);
-            group.bench_function(id, |bencher| bencher.iter(|| index.search(queries, K)));
+            group.bench_function(id, |bencher| bencher.iter(|| index.search(queries, K, &params)));
         }
     }
 }

@@ -4,7 +4,7 @@ use xr_eval::{
     Ranking,
     plot::gallery::{Found, Row, draw},
 };
-use xr_index::{ExactIndex, Hit, Metric, VectorIndex};
+use xr_index::{ExactIndex, Hit, Metric, SearchParams, VectorIndex};
 
 use crate::Result;
 
@@ -26,7 +26,7 @@ pub fn gallery(
 ) -> Result<RgbImage> {
     let index = ExactIndex::new(image.normalized(), Metric::InnerProduct)?;
     let queries = text.select(captions).normalized();
-    let hits = index.search(queries.view(), COLUMNS)?;
+    let hits = index.search(queries.view(), COLUMNS, &SearchParams::default())?;
     let right: Vec<u32> = captions.iter().map(|&c| split.picture_of[c as usize]).collect();
     let relevance = xr_data::Relevance::from_groups(image.rows(), &right);
     let ranking =
@@ -48,5 +48,5 @@ pub fn gallery(
 
 fn found(corpus: &Corpus, split: &Split, hit: &Hit, right: u32) -> Result<Found> {
     let picture = &corpus.pictures[split.pictures[hit.id as usize] as usize];
-    Ok(Found { picture: picture.load()?, score: hit.score, right: hit.id == right })
+    Ok(Found { picture: picture.load()?, score: hit.score, right: hit.id == u64::from(right) })
 }

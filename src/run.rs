@@ -10,7 +10,7 @@ use xr_data::{
     dataset::{self, Strictness},
 };
 use xr_eval::{EvalConfig, Scores, evaluate, plot};
-use xr_index::{ExactIndex, Metric, VectorIndex};
+use xr_index::{ExactIndex, Metric, SearchParams, VectorIndex};
 use xr_models::{Checkpoint, embed, embed::Embedder};
 use xr_train::{Observer, Validation, read_log};
 
@@ -253,7 +253,7 @@ impl Run {
         pictures.expect_made_by(embedder.fingerprint(), &rows)?;
         let query = embedder.texts(&[text], embed::Run::new(1))?;
         let index = ExactIndex::new(pictures, Metric::InnerProduct)?;
-        let hits = index.search(query.view(), k)?;
+        let hits = index.search(query.view(), k, &SearchParams::default())?;
         let Embedded { data, names } = read_json(&self.dir.join(NAMES))?;
         let corpus = dataset::open(&data, Strictness::Lenient)?;
         hits.of(0)
@@ -299,7 +299,7 @@ impl Run {
     }
 }
 
-fn strictness(options: &Options) -> Strictness {
+pub(crate) fn strictness(options: &Options) -> Strictness {
     if options.strict { Strictness::Strict } else { Strictness::Lenient }
 }
 

@@ -91,13 +91,43 @@ impl Embeddings {
     /// Every row divided by its Euclidean length; a row of zeros stays as it is.
     pub fn normalized(&self) -> Self {
         let mut values = self.values().to_vec();
-        for row in values.chunks_exact_mut(self.dim) {
-            let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-            if length > 0.0 {
-                row.iter_mut().for_each(|x| *x /= length);
-            }
-        }
+        normalize_rows(&mut values, self.dim);
         Self::new(values, self.dim, self.made_by.clone())
+    }
+
+    /// Adds rows at the end. Rows that are mapped from a file are read into memory first; the file
+    /// stays as it is.
+    ///
+    /// # Panics
+    /// If `values` is no whole number of rows.
+    pub fn append(&mut self, values: &[f32]) {
+        let dim = self.dim;
+        assert!(values.len().is_multiple_of(dim), "{} values in rows of {dim}", values.len());
+        self.owned().extend_from_slice(values);
+        self.rows += values.len() / dim;
+    }
+
+    /// Removes a row and puts the last one in its place. Rows that are mapped from a file are read
+    /// into memory first; the file stays as it is.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn swap_remove(&mut self, row: usize) {
+        let (dim, last) = (self.dim, self.rows - 1);
+        let values = self.owned();
+        values.copy_within(last * dim.., row * dim);
+        values.truncate(last * dim);
+        self.rows = last;
+    }
+
+    fn owned(&mut self) -> &mut Vec<f32> {
+        if let Values::Mapped { .. } = self.values {
+            self.values = Values::Owned(self.values().to_vec());
+        }
+        match &mut self.values {
+            Values::Owned(values) => values,
+            Values::Mapped { .. } => unreachable!("just replaced"),
+        }
     }
 
     /// Refuses embeddings that something other than `expected` made.
@@ -138,6 +168,16 @@ impl Embeddings {
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
         let (rows, dim, offset, made_by) = header(&map).map_err(|e| Error::corrupt(path, e))?;
         Ok(Self { values: Values::Mapped { map, offset }, rows, dim, made_by })
+    }
+}
+
+/// Divides every row of width `dim` by its Euclidean length; a row of zeros stays as it is.
+pub fn normalize_rows(values: &mut [f32], dim: usize) {
+    for row in values.chunks_exact_mut(dim) {
+        let length = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        if length > 0.0 {
+            row.iter_mut().for_each(|x| *x /= length);
+        }
     }
 }
 
@@ -218,5 +258,19 @@ mod tests {
     #[test]
     fn selected_rows() {
         assert_eq!(two_rows().select(&[1, 0, 1]).values(), [4., 5., 6., 1., 2., 3., 4., 5., 6.]);
+    }
+
+    #[test]
+    fn a_mapped_file_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("e.safetensors");
+        two_rows().save(&path).unwrap();
+        let mut rows = Embeddings::open(&path).unwrap();
+        rows.append(&[7., 8., 9.]);
+        rows.swap_remove(0);
+        assert_eq!(rows.view(), ndarray::array![[7., 8., 9.], [4., 5., 6.]]);
+        rows.swap_remove(1);
+        assert_eq!(rows.values(), [7., 8., 9.]);
+        assert_eq!(Embeddings::open(&path).unwrap().view(), two_rows().view());
     }
 }

@@ -21,7 +21,7 @@ pub use crate::image::{Interpolation, Preprocess, Resize, load_batch};
 pub use batch::{EpochOrder, Sampling};
 pub use cache::{FeatureCache, Key, content_keys, text_key};
 pub use corpus::{Caption, Corpus, Picture, Skipped, Source, Split};
-pub use embeddings::Embeddings;
+pub use embeddings::{Embeddings, normalize_rows};
 pub use embeddings_writer::EmbeddingsWriter;
 pub use error::{Error, Result};
 pub use fingerprint::Fingerprint;

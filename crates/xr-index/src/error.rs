@@ -1,10 +1,13 @@
-use std::fmt;
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
-/// What can go wrong in a search, each as a sentence that says what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// What can go wrong with an index, each as a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Queries of another width than the vectors of the gallery.
+    /// Queries, or vectors to add, of another width than the vectors of the gallery.
     #[error(
         "the queries have {queries} dimensions and the gallery {gallery}; \
          embed both with the same model"
@@ -26,9 +29,131 @@ pub enum Error {
         /// Its position.
         row: usize,
     },
+    /// Another number of ids than of vectors.
+    #[error("{ids} ids came with {vectors} vectors; give each vector one")]
+    IdCount {
+        /// Number of ids.
+        ids: usize,
+        /// Number of vectors.
+        vectors: usize,
+    },
+    /// An id for two vectors.
+    #[error("two vectors have the id {id}; give each its own, or remove the old one first")]
+    DuplicateId {
+        /// The id.
+        id: u64,
+    },
     /// A name that is no [`Metric`](crate::Metric).
-    #[error("`{0}` is no metric; there are inner-product and l2")]
+    #[error("`{0}` is no metric; there are inner-product, cosine and l2")]
     UnknownMetric(String),
+    /// A name that is no [`IndexSpec`].
+    #[error(
+        "`{0}` is no index; there are exact, exact-i8 and what FAISS' index factory takes, such as \
+         HNSW32 or IVF1024,SQ8"
+    )]
+    UnknownIndex(String),
+    /// Text that is no search parameter.
+    #[error("`{0}` is no search parameter; there are nprobe=N, ef_search=N and rerank=N, N from 1")]
+    UnknownParameter(String),
+    /// A search parameter of another kind of index.
+    #[error("the index {index} has no parameter {name}; it has {}", list(has))]
+    NotAParameter {
+        /// The parameter.
+        name: &'static str,
+        /// The index.
+        index: String,
+        /// Those that it has.
+        has: Vec<&'static str>,
+    },
+    /// An index of FAISS, and no FAISS.
+    #[error(
+        "{0} is an index of FAISS, which this program was built without; build it with \
+         `--features faiss`, or use exact or exact-i8"
+    )]
+    WithoutFaiss(String),
+    /// What FAISS refuses to do.
+    #[error("FAISS, about {index}: {why}")]
+    Faiss {
+        /// The index, or its file.
+        index: String,
+        /// What FAISS said.
+        why: String,
+    },
+    /// A FAISS that was compiled for another CPU.
+    #[error(
+        "FAISS was compiled for {faiss} and this CPU has {cpu}: it would be several times slower \
+         than it could be, or not run at all; build it with the environment variable CXXFLAGS set \
+         to what the CPU has, such as `-mavx2 -mfma -mf16c -mpopcnt`"
+    )]
+    FaissSimd {
+        /// What FAISS was compiled for.
+        faiss: &'static str,
+        /// What this CPU has.
+        cpu: &'static str,
+    },
+    /// A folder without an index.
+    #[error("{}: no index is here (it has no index.json); was it built elsewhere?", path.display())]
+    NoIndex {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file of an index that isn't what was written.
+    #[error("{}: damaged ({why}); build the index again from its embeddings", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found, and what expected.
+        why: String,
+    },
+    /// A folder without a catalogue.
+    #[error("{}: no catalogue is here; make one with `xr index build`", path.display())]
+    NoCatalogue {
+        /// The file that would hold it.
+        path: PathBuf,
+    },
+    /// A catalogue where a new one was to be.
+    #[error("{}: a catalogue is here already; open it, or choose another folder", path.display())]
+    CatalogueExists {
+        /// The file that holds it.
+        path: PathBuf,
+    },
+    /// A catalogue that another process has open.
+    #[error(
+        "{}: another process has this catalogue open; wait until it has ended, or ask that process",
+        path.display()
+    )]
+    Locked {
+        /// The file that holds it.
+        path: PathBuf,
+    },
+    /// What the store of a catalogue can't do.
+    #[error("{}: {source}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What the store said.
+        source: Box<redb::Error>,
+    },
+    /// Text that is no [`Condition`](crate::Condition).
+    #[error("`{0}` is no condition; write it as field=value")]
+    NoCondition(String),
+    /// A [`tune`](crate::tune::tune) of nothing.
+    #[error("nothing to measure: tuning needs vectors, queries and at least one index to try")]
+    NothingToTune,
+    /// A system that has no thread left.
+    #[error("no thread could be started: {0}")]
+    Threads(String),
+    /// A file or folder couldn't be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Of embeddings on disk.
+    #[error(transparent)]
+    Data(#[from] xr_data::Error),
 }
 
 /// The two matrices of a search.
@@ -52,21 +177,68 @@ impl fmt::Display for Side {
 /// The result of a search.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl Error {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+
+    pub(crate) fn store(path: &Path, source: impl Into<redb::Error>) -> Self {
+        Self::Store { path: path.into(), source: Box::new(source.into()) }
+    }
+
+    pub(crate) fn damaged(path: &Path, why: impl Into<String>) -> Self {
+        Self::Damaged { path: path.into(), why: why.into() }
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn sentences() {
+        let said = |error: Error| error.to_string();
         assert_eq!(
-            Error::Dimensions { queries: 384, gallery: 512 }.to_string(),
+            said(Error::Dimensions { queries: 384, gallery: 512 }),
             "the queries have 384 dimensions and the gallery 512; embed both with the same model"
         );
         assert_eq!(
-            Error::NotFinite { side: Side::Gallery, row: 3 }.to_string(),
+            said(Error::NotFinite { side: Side::Gallery, row: 3 }),
             "row 3 of the gallery is not finite: it holds NaN or infinity, or its squared length \
              passes the largest f32; leave it out, or look for a division by zero where it was \
              embedded"
+        );
+        assert_eq!(
+            said(Error::IdCount { ids: 2, vectors: 3 }),
+            "2 ids came with 3 vectors; give each vector one"
+        );
+        assert_eq!(
+            said(Error::DuplicateId { id: 7 }),
+            "two vectors have the id 7; give each its own, or remove the old one first"
+        );
+        assert_eq!(
+            said("brute".parse::<crate::IndexSpec>().unwrap_err()),
+            "`brute` is no index; there are exact, exact-i8 and what FAISS' index factory takes, \
+             such as HNSW32 or IVF1024,SQ8"
+        );
+        let foreign = |has| Error::NotAParameter { name: "nprobe", index: "exact".into(), has };
+        assert_eq!(said(foreign(vec![])), "the index exact has no parameter nprobe; it has none");
+        assert_eq!(
+            said(Error::WithoutFaiss("HNSW32".into())),
+            "HNSW32 is an index of FAISS, which this program was built without; build it with \
+             `--features faiss`, or use exact or exact-i8"
+        );
+        assert_eq!(
+            said(Error::NoIndex { path: "a".into() }),
+            "a: no index is here (it has no index.json); was it built elsewhere?"
+        );
+        assert_eq!(
+            said(Error::damaged("a/b".as_ref(), "3 bytes")),
+            "a/b: damaged (3 bytes); build the index again from its embeddings"
         );
     }
 }

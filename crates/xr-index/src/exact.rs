@@ -1,16 +1,15 @@
+use std::path::Path;
+
 use ndarray::ArrayView2;
-use rayon::prelude::*;
-use xr_data::Embeddings;
+use xr_data::{Embeddings, Fingerprint};
 
 use crate::{
-    Hit, Hits, Metric, Result, VectorIndex,
+    Hits, IndexSpec, Metric, Result, SearchParams, VectorIndex,
     error::Side,
-    similarity::{Block, GROUP, Rows, block_rows, check_dimensions, rows_of},
-    top_k::TopK,
+    folder::Folder,
+    gallery::Gallery,
+    similarity::{check_dimensions, prepare, rows_of},
 };
-
-/// Parts of the work a thread takes one after another, so that none waits long for the slowest.
-const PARTS_PER_THREAD: usize = 4;
 
 /// Compares every query with every vector: always right, and the yardstick of every other index.
 ///
@@ -20,19 +19,18 @@ const PARTS_PER_THREAD: usize = 4;
 /// ```
 /// use ndarray::array;
 /// use xr_data::{Embeddings, Fingerprint};
-/// use xr_index::{ExactIndex, Metric, VectorIndex};
+/// use xr_index::{ExactIndex, Metric, SearchParams, VectorIndex};
 ///
 /// let gallery = Embeddings::new(vec![1., 0., 0., 1., 0.6, 0.8], 2, Fingerprint::of(["me"]));
 /// let index = ExactIndex::new(gallery, Metric::InnerProduct)?;
-/// let hits = index.search(array![[0., 2.]].view(), 2)?;
+/// let hits = index.search(array![[0., 2.]].view(), 2, &SearchParams::default())?;
 /// assert_eq!(hits.of(0)[0].id, 1);
 /// assert_eq!(hits.of(0)[1].score, 1.6);
 /// # Ok::<(), xr_index::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct ExactIndex {
-    embeddings: Embeddings,
-    metric: Metric,
+    gallery: Gallery,
 }
 
 impl ExactIndex {
@@ -41,80 +39,78 @@ impl ExactIndex {
     /// # Errors
     /// [`Error::NotFinite`](crate::Error::NotFinite) for the first row that holds NaN or infinity.
     pub fn new(embeddings: Embeddings, metric: Metric) -> Result<Self> {
-        let index = Self { embeddings, metric };
-        index.rows().check_finite(Side::Gallery)?;
-        Ok(index)
+        Self::with_ids(embeddings, None, metric)
     }
 
-    /// The indexed vectors, `[rows, dim]`.
+    /// An index of all rows; a hit's id is that of its row in `ids`, or the row.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); [`Error::IdCount`](crate::Error::IdCount) and
+    /// [`Error::DuplicateId`](crate::Error::DuplicateId).
+    pub fn with_ids(embeddings: Embeddings, ids: Option<Vec<u64>>, metric: Metric) -> Result<Self> {
+        Ok(Self { gallery: Gallery::new(embeddings, ids, metric)? })
+    }
+
+    /// The indexed vectors, `[rows, dim]`; for [`Metric::Cosine`] of length 1.
     pub fn embeddings(&self) -> &Embeddings {
-        &self.embeddings
+        self.gallery.embeddings()
     }
 
-    fn rows(&self) -> Rows<'_> {
-        Rows { values: self.embeddings.values(), dim: self.embeddings.dim() }
-    }
-
-    /// The best of `queries` (at most [`GROUP`]), with parts of the gallery searched in parallel.
-    fn search_group(&self, queries: Rows, k: usize, parts: usize) -> Vec<Vec<Hit>> {
-        let rows = self.len().div_ceil(parts).next_multiple_of(block_rows(self.dim()));
-        let best = (0..self.len())
-            .into_par_iter()
-            .step_by(rows)
-            .map(|first| self.search_part(queries, first, self.len().min(first + rows), k))
-            .reduce_with(|a, b| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect());
-        best.into_iter().flatten().map(|best| self.finish(best)).collect()
-    }
-
-    fn search_part(&self, queries: Rows, first: usize, end: usize, k: usize) -> Vec<TopK> {
-        let stride = block_rows(self.dim());
-        let mut best: Vec<_> = (0..queries.len()).map(|_| TopK::new(k)).collect();
-        let mut out = vec![0.0; queries.len() * stride];
-        for block in Rows::blocks(first..end, self.dim()) {
-            let (id, len) = (block.start as u32, block.len());
-            let rows = self.rows().slice(block);
-            Block { metric: self.metric, queries, rows, out: &mut out, stride }.compute();
-            for (best, similarities) in best.iter_mut().zip(out.chunks(stride)) {
-                best.offer(id, &similarities[..len]);
-            }
-        }
-        best
-    }
-
-    fn finish(&self, best: TopK) -> Vec<Hit> {
-        let mut hits = best.into_sorted();
-        hits.iter_mut().for_each(|hit| hit.score = self.metric.score(hit.score));
-        hits
+    pub(crate) fn from_folder(folder: &Folder) -> Result<Self> {
+        Ok(Self { gallery: Gallery::from_folder(folder)? })
     }
 }
 
 impl VectorIndex for ExactIndex {
+    fn name(&self) -> String {
+        IndexSpec::Exact.to_string()
+    }
+
     fn dim(&self) -> usize {
-        self.embeddings.dim()
+        self.embeddings().dim()
     }
 
     fn len(&self) -> usize {
-        self.embeddings.rows()
+        self.gallery.len()
     }
 
     fn metric(&self) -> Metric {
-        self.metric
+        self.gallery.metric()
     }
 
-    fn search(&self, queries: ArrayView2<f32>, k: usize) -> Result<Hits> {
+    fn made_by(&self) -> &Fingerprint {
+        self.embeddings().made_by()
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(self.embeddings().values())
+    }
+
+    fn search(&self, queries: ArrayView2<f32>, k: usize, params: &SearchParams) -> Result<Hits> {
+        params.effort.check(self)?;
         check_dimensions(queries.ncols(), self.dim())?;
-        let queries = queries.as_standard_layout();
+        let prepared = prepare(&queries, self.metric(), Side::Queries)?;
         let k = k.min(self.len());
-        let Some(rows) = rows_of(&queries).filter(|_| k > 0) else {
-            return Ok(Hits::new(vec![vec![]; queries.nrows()]));
+        let Some(rows) = rows_of(&prepared).filter(|_| k > 0) else {
+            return Ok(Hits::none(queries.nrows()));
         };
-        rows.check_finite(Side::Queries)?;
-        let groups = rows.len().div_ceil(GROUP);
-        let parts = (PARTS_PER_THREAD * rayon::current_num_threads()).div_ceil(groups);
-        let hits = (0..rows.len()).into_par_iter().step_by(GROUP).flat_map_iter(|first| {
-            let group = rows.slice(first..rows.len().min(first + GROUP));
-            self.search_group(group, k, parts)
-        });
-        Ok(Hits::new(hits.collect()))
+        Ok(self.gallery.best(rows, k, params.filter))
+    }
+
+    fn within(&self, queries: ArrayView2<f32>, bound: f32, params: &SearchParams) -> Result<Hits> {
+        params.effort.check(self)?;
+        self.gallery.within(queries, bound, params.filter)
+    }
+
+    fn add(&mut self, ids: &[u64], rows: ArrayView2<f32>) -> Result<()> {
+        self.gallery.append(ids, rows)
+    }
+
+    fn remove(&mut self, ids: &[u64]) -> Result<usize> {
+        Ok(ids.iter().filter_map(|&id| self.gallery.remove(id)).count())
+    }
+
+    fn save(&self, dir: &Path) -> Result<()> {
+        self.gallery.save(dir, IndexSpec::Exact)
     }
 }

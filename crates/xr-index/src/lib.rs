@@ -1,24 +1,76 @@
 //! Nearest-neighbour search over embeddings.
 //!
-//! [`VectorIndex`] is what a search needs to know; [`ExactIndex`] compares everything with
-//! everything. [`map_blocks`] hands out the similarities themselves, for those who rank a whole
-//! gallery.
+//! [`VectorIndex`] is what a search needs to know. An [`IndexSpec`] names an index and builds it:
+//!
+//! | specification | what | finds |
+//! |---|---|---|
+//! | `exact` | [`ExactIndex`], compares everything with everything | all |
+//! | `exact-i8` | [`ExactI8Index`], the same in bytes, the best scored again | nearly all |
+//! | `HNSW32`, `IVF1024,SQ8`, … | any index of FAISS (feature `faiss`) | most |
+//!
+//! A [`Catalogue`] keeps items and their embeddings on disk and loses nothing that it acknowledged.
+//! [`map_blocks`] hands out the similarities themselves, for those who rank a whole gallery.
+//!
+//! ```
+//! use ndarray::array;
+//! use xr_data::{Embeddings, Fingerprint};
+//! use xr_index::{IndexSpec, Metric, SearchParams};
+//!
+//! let rows = Embeddings::new(vec![1., 0., 0., 1., 3., 4.], 2, Fingerprint::of(["model"]));
+//! let spec: IndexSpec = "exact".parse()?;
+//! let mut index = spec.build(rows, Some(vec![100, 200, 300]), Metric::Cosine)?;
+//! index.add(&[400], array![[0., 9.]].view())?;
+//! index.remove(&[200])?;
+//! let hits = index.search(array![[0., 1.]].view(), 2, &SearchParams::default())?;
+//! assert_eq!(hits.of(0).iter().map(|hit| hit.id).collect::<Vec<_>>(), [400, 300]);
+//! # Ok::<(), xr_index::Error>(())
+//! ```
 
+mod catalogue;
+mod codes;
 mod error;
 mod exact;
+mod exact_i8;
+#[cfg(feature = "faiss")]
+mod faiss;
+mod filter;
+mod folder;
+mod gallery;
+mod ids;
 mod metric;
+mod params;
+#[cfg(feature = "faiss")]
+mod positions;
+mod scan;
 mod similarity;
+mod spec;
 mod top_k;
+pub mod tune;
+
+use std::{fmt::Debug, path::Path};
 
 use ndarray::ArrayView2;
+use xr_data::Fingerprint;
 
+pub use catalogue::{
+    Catalogue, Condition, Config, Found, Item, NewItem, Query, Space, SpaceSummary, Summary,
+};
 pub use error::{Error, Result, Side};
 pub use exact::ExactIndex;
+pub use exact_i8::ExactI8Index;
+#[cfg(feature = "faiss")]
+pub use faiss::FaissIndex;
+pub use filter::IdFilter;
 pub use metric::Metric;
+pub use params::{Effort, SearchParams};
 pub use similarity::map_blocks;
+pub use spec::{IndexSpec, open};
 
-/// Finds the vectors most alike to a query; shared by any number of threads.
-pub trait VectorIndex: Send + Sync {
+/// Finds the vectors most alike to a query; any number of threads may search at once.
+pub trait VectorIndex: Debug + Send + Sync {
+    /// What it is called: the [`IndexSpec`] that builds it, if there is one.
+    fn name(&self) -> String;
+
     /// Width of the vectors.
     fn dim(&self) -> usize;
 
@@ -33,19 +85,57 @@ pub trait VectorIndex: Send + Sync {
     /// What makes two vectors alike.
     fn metric(&self) -> Metric;
 
-    /// The `k` best for each row of `queries`, `[queries, dim]`; all there are if fewer.
+    /// The model that made the vectors. What another made can't be compared with them.
+    fn made_by(&self) -> &Fingerprint;
+
+    /// Bytes of vectors, codes and graphs that a search may read.
+    fn bytes(&self) -> usize;
+
+    /// The fields of [`Effort`] that it has.
+    fn parameters(&self) -> Vec<&'static str> {
+        vec![]
+    }
+
+    /// The `k` best for each row of `queries`, `[queries, dim]`; all that may be found if fewer.
     ///
     /// # Errors
     /// [`Error::Dimensions`] for queries of another width, [`Error::NotFinite`] for the first query
-    /// that holds NaN or infinity.
-    fn search(&self, queries: ArrayView2<f32>, k: usize) -> Result<Hits>;
+    /// that holds NaN or infinity, [`Error::NotAParameter`] for a parameter of another index.
+    fn search(&self, queries: ArrayView2<f32>, k: usize, params: &SearchParams) -> Result<Hits>;
+
+    /// All whose score reaches `bound` for each row of `queries`: not below it, or under
+    /// [`Metric::L2`] not above.
+    ///
+    /// # Errors
+    /// As [`search`](Self::search).
+    fn within(&self, queries: ArrayView2<f32>, bound: f32, params: &SearchParams) -> Result<Hits>;
+
+    /// Adds vectors, `[vectors, dim]`: all, or none if there is an error.
+    ///
+    /// # Errors
+    /// [`Error::Dimensions`] and [`Error::NotFinite`]; [`Error::IdCount`]; [`Error::DuplicateId`]
+    /// if an id is there already.
+    fn add(&mut self, ids: &[u64], vectors: ArrayView2<f32>) -> Result<()>;
+
+    /// Removes vectors and returns how many of them were there.
+    ///
+    /// # Errors
+    /// What FAISS says.
+    fn remove(&mut self, ids: &[u64]) -> Result<usize>;
+
+    /// Writes a folder that [`open`] opens, in place of the index that may be there: killed at any
+    /// time, it leaves the old one or the new one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it can't be written, on a full disk for example.
+    fn save(&self, dir: &Path) -> Result<()>;
 }
 
 /// One vector found.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hit {
-    /// The vector's id: its row in the embeddings.
-    pub id: u32,
+    /// The vector's id.
+    pub id: u64,
     /// Its [`Metric`] with the query.
     pub score: f32,
 }
@@ -58,6 +148,11 @@ impl Hits {
     /// The hits of each query, best first.
     pub fn new(hits: Vec<Vec<Hit>>) -> Self {
         Self(hits)
+    }
+
+    /// Nothing, for each query.
+    pub(crate) fn none(queries: usize) -> Self {
+        Self(vec![vec![]; queries])
     }
 
     /// Number of queries.

@@ -10,6 +10,7 @@ use std::{array, ops::Range};
 use ndarray::{ArrayView2, CowArray, Ix2};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
+use xr_data::{Embeddings, normalize_rows};
 
 use crate::{Error, Metric, Result, error::Side};
 
@@ -35,6 +36,10 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
+    pub fn of(embeddings: &'a Embeddings) -> Self {
+        Self { values: embeddings.values(), dim: embeddings.dim() }
+    }
+
     pub fn len(self) -> usize {
         self.values.len() / self.dim
     }
@@ -62,20 +67,23 @@ impl<'a> Rows<'a> {
     /// [`Error::NotFinite`] for the first row whose squared length is NaN or infinite. By the
     /// Cauchy–Schwarz inequality no inner product of the others can be.
     pub fn check_finite(self, side: Side) -> Result<()> {
-        let bad = (0..self.len()).into_par_iter().find_first(|&row| {
-            let row = Rows { values: self.row(row), dim: self.dim };
-            let mut square = [0.0];
-            Block {
-                metric: Metric::InnerProduct,
-                queries: row,
-                rows: row,
-                out: &mut square,
-                stride: 1,
-            }
-            .compute();
-            !square[0].is_finite()
-        });
+        let bad = |&row: &usize| !self.square(row).is_finite();
+        // A few rows take less time than waking another thread does.
+        let bad = if self.len() <= GROUP {
+            (0..self.len()).find(bad)
+        } else {
+            (0..self.len()).into_par_iter().find_first(bad)
+        };
         bad.map_or(Ok(()), |row| Err(Error::NotFinite { side, row }))
+    }
+
+    /// Squared length of a row.
+    fn square(self, row: usize) -> f32 {
+        let row = self.slice(row..row + 1);
+        let mut square = [0.0];
+        let metric = Metric::InnerProduct;
+        Block { metric, queries: row, rows: row, out: &mut square, stride: 1 }.compute();
+        square[0]
     }
 }
 
@@ -104,12 +112,11 @@ pub fn map_blocks<T: Send>(
     f: impl Fn(usize, ArrayView2<f32>) -> T + Sync,
 ) -> Result<Vec<T>> {
     check_dimensions(queries.ncols(), gallery.ncols())?;
-    let (queries, gallery) = (queries.as_standard_layout(), gallery.as_standard_layout());
+    let queries = prepare(&queries, metric, Side::Queries)?;
+    let gallery = prepare(&gallery, metric, Side::Gallery)?;
     let (Some(queries), Some(gallery)) = (rows_of(&queries), rows_of(&gallery)) else {
         return Ok(vec![]);
     };
-    queries.check_finite(Side::Queries)?;
-    gallery.check_finite(Side::Gallery)?;
     let step = (SCORE_VALUES / gallery.len()).clamp(1, GROUP);
     let blocks =
         (0..queries.len()).into_par_iter().step_by(step).map_init(Vec::new, |out, first| {
@@ -124,6 +131,20 @@ pub fn map_blocks<T: Send>(
 
 pub(crate) fn check_dimensions(queries: usize, gallery: usize) -> Result<()> {
     if queries == gallery { Ok(()) } else { Err(Error::Dimensions { queries, gallery }) }
+}
+
+/// The rows as they are compared: in standard layout, finite, and for cosines of length 1.
+pub(crate) fn prepare<'a>(
+    matrix: &'a ArrayView2<f32>,
+    metric: Metric,
+    side: Side,
+) -> Result<CowArray<'a, f32, Ix2>> {
+    let mut matrix = matrix.as_standard_layout();
+    rows_of(&matrix).map_or(Ok(()), |rows| rows.check_finite(side))?;
+    if let (Metric::Cosine, dim @ 1..) = (metric, matrix.ncols()) {
+        normalize_rows(matrix.as_slice_mut().expect("standard layout"), dim);
+    }
+    Ok(matrix)
 }
 
 /// The values of a matrix in standard layout; `None` if it has none.
@@ -162,7 +183,7 @@ impl WithSimd for Block<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match self.metric {
-            Metric::InnerProduct => self.sum::<S, Product>(simd),
+            Metric::InnerProduct | Metric::Cosine => self.sum::<S, Product>(simd),
             Metric::L2 => self.sum::<S, SquaredDifference>(simd),
         }
     }
