@@ -23,6 +23,7 @@
 //! ```
 
 mod allocator;
+mod catalogue;
 mod curves;
 mod error;
 mod features;
@@ -41,6 +42,7 @@ pub use xr_train as train;
 
 pub use allocator::tune_allocator;
 pub use burn::tensor::Device;
+pub use catalogue::{item_id, source_of};
 pub use curves::curves;
 pub use error::{Error, Result};
 pub use features::{Features, FrozenEncoders};

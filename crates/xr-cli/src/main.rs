@@ -3,6 +3,7 @@
 mod demo;
 mod embed;
 mod eval;
+mod index;
 mod options;
 mod search;
 mod train;
@@ -32,6 +33,8 @@ enum Command {
     Train(train::Train),
     Eval(eval::Eval),
     Embed(embed::Embed),
+    #[command(subcommand)]
+    Index(index::Index),
     Search(search::Search),
 }
 
@@ -53,6 +56,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Train(train) => train.run(&cli.global),
         Command::Eval(eval) => eval.run(&cli.global),
         Command::Embed(embed) => embed.run(&cli.global),
+        Command::Index(index) => index.run(&cli.global),
         Command::Search(search) => search.run(&cli.global),
     }
 }

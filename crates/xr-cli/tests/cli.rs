@@ -45,6 +45,30 @@ const TRAIN: [&str; 11] = [
     "encoders.scratch.channels=[4,8]",
 ];
 
+/// A catalogue finds what the run's own search `found`.
+fn catalogue(dir: &Path, found: &str) {
+    let build = ["index", "build", "shelf", "--in", "run", "--data", "synthetic:60"];
+    assert_eq!(succeeds(dir, &build), "60 pictures added\n");
+    let search = ["search", "a red circle", "--in", "run", "-k", "3", "--catalogue", "shelf"];
+    assert_eq!(succeeds(dir, &search), found);
+    let where_ = |value| [&search[..], &["--where", value]].concat();
+    assert_eq!(succeeds(dir, &where_("data=synthetic")), found);
+    assert_eq!(succeeds(dir, &where_("data=other")), "");
+    let first = found.lines().next().unwrap().split_once("  ").unwrap().1;
+    assert_eq!(succeeds(dir, &["index", "remove", "shelf", first, "none"]), "1 of 2 removed\n");
+    assert!(!succeeds(dir, &search).contains(first));
+    succeeds(dir, &["index", "add", "shelf", "--in", "run", "--data", "synthetic:60"]);
+    assert_eq!(succeeds(dir, &search), found);
+
+    let tune = ["index", "tune", "shelf", "--queries", "5", "--out", "tuned", "--apply"];
+    let table = succeeds(dir, &[&tune[..], &["--index", "exact-i8"]].concat());
+    assert!(table.contains("recall@10, image") && table.contains("recall@10, text"), "{table}");
+    assert!(dir.join("tuned/tune.png").exists());
+    let info = succeeds(dir, &["index", "info", "shelf"]);
+    assert!(info.contains("60 items, by model ") && info.contains("exact-i8"), "{info}");
+    assert_eq!(succeeds(dir, &["index", "verify", "shelf"]), "all is whole\n");
+}
+
 #[test]
 fn train_eval_embed_search() {
     let dir = tempfile::tempdir().unwrap();
@@ -77,6 +101,7 @@ fn train_eval_embed_search() {
     assert_eq!(said, "60 pictures embedded\n");
     let found = succeeds(dir, &["search", "a red circle", "--in", "run", "-k", "3"]);
     assert_eq!(found.lines().count(), 3);
+    catalogue(dir, &found);
 
     // Called again with the same recipe it goes on, and is done; with another it is refused.
     succeeds(dir, &TRAIN);
