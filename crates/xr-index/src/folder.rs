@@ -60,6 +60,8 @@ pub(crate) fn save(dir: &Path, header: Header, parts: &[Part]) -> Result<()> {
     let mut index = Index { format: FORMAT.into(), header, parts, crc32: 0 };
     index.crc32 = index.checksum();
     let json = serde_json::to_vec_pretty(&index).expect("string keys and whole numbers");
+    // After a power cut no record may be there without what it names.
+    sync(dir)?;
     atomic::write(&dir.join(INDEX), &json)?;
     sync(dir)?;
     remove_others(dir, &index);
