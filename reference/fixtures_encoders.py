@@ -2,9 +2,10 @@
 
     python reference/fixtures_encoders.py
 
-Writes crates/xr-models/tests/fixtures/{efficientnet_lite,small_cnn,bert,lstm,gru}.safetensors.
+Writes crates/xr-models/tests/fixtures/{efficientnet_lite,resnet_basic,resnet_bottleneck,
+small_cnn,bert,lstm,gru}.safetensors.
 Weights keep the names they have in published files; what a test feeds and expects is `test.*`.
-Needs torch, timm, transformers and safetensors.
+Needs torch, torchvision, timm, transformers and safetensors.
 """
 
 from functools import partial
@@ -16,6 +17,7 @@ from timm.models._efficientnet_builder import decode_arch_def
 from timm.models.efficientnet import EfficientNet
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from transformers import BertConfig, BertModel
 
 FOLDER = Path(__file__).parent.parent / "crates/xr-models/tests/fixtures"
@@ -71,6 +73,29 @@ def published(weights):
         return f"_blocks.{blocks.index((stage, block))}.{kind[module]}.{tensor}"
 
     return {rename(key): value for key, value in weights.items() if "num_batches" not in key}
+
+
+class NarrowResNet(ResNet):
+    """torchvision's, with 4 channels and two stages in place of 64 and four."""
+
+    def __init__(self, block):
+        super().__init__(block, [1, 1, 1, 1])
+        self.inplanes = 4
+        self.conv1 = nn.Conv2d(3, 4, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.layer1 = self._make_layer(block, 4, 1)
+        self.layer2 = self._make_layer(block, 8, 2, stride=2)
+        self.layer3 = self.layer4 = self.fc = nn.Identity()
+
+
+def resnet(name, block, seed):
+    torch.manual_seed(seed)
+    model = NarrowResNet(block).eval()
+    randomise_norms(model)
+    pixels = torch.randn(2, 3, 30, 33)
+    with torch.no_grad():
+        features = model(pixels)
+    save(name, model.state_dict(), pixels=pixels, features=features)
 
 
 def small_cnn():
@@ -143,6 +168,8 @@ def recurrent(name, kind, seed):
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     efficientnet_lite()
+    resnet("resnet_basic", BasicBlock, 5)
+    resnet("resnet_bottleneck", Bottleneck, 6)
     small_cnn()
     bert()
     recurrent("lstm", nn.LSTM, 3)

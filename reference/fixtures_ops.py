@@ -2,7 +2,7 @@
 
     python reference/fixtures_ops.py
 
-Writes crates/xr-models/tests/fixtures/{conv2d,batch_norm}.safetensors. What belongs to a case is
+Writes crates/xr-models/tests/fixtures/{conv2d,batch_norm,transformer_ops}.safetensors. What belongs to a case is
 `test.CASE.*`; `grad` is the gradient of the output, and `x_grad` that of `x` it leads to.
 Needs torch and safetensors.
 """
@@ -65,8 +65,49 @@ def batch_norm():
     ))
 
 
+def linear(activation):
+    inputs = {"x": torch.randn(3, 5, 19), "weight": torch.randn(19, 33), "bias": torch.randn(33)}
+    return run(inputs, lambda x, weight, bias: activation(x @ weight + bias))
+
+
+def add_norm():
+    inputs = {
+        "x": 3 * torch.randn(4, 5, 37),
+        "residual": torch.randn(4, 5, 37) + 2,
+        "gamma": 3 * torch.rand(37),
+        "beta": torch.randn(37),
+    }
+    return run(inputs, lambda x, residual, gamma, beta: F.layer_norm(
+        x + residual, [37], gamma, beta, eps=1e-12
+    ))
+
+
+def attention():
+    """Two texts, of 9 tokens and of 4."""
+    inputs = {name: torch.randn(2, 3, 9, 8) for name in ["query", "key", "value"]}
+    kept = torch.arange(9) < torch.tensor([[9], [4]])
+    case = run(inputs, lambda query, key, value: F.scaled_dot_product_attention(
+        query, key, value, kept[:, None, None]
+    ))
+    return case | {"mask": kept.int()}
+
+
+def transformer():
+    activations = {"gelu": F.gelu, "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x), "relu": F.relu}
+    cases = {f"linear, {name}": linear(f) for name, f in activations.items()}
+    # What isn't a number, or is on the edge of one.
+    edge = torch.tensor([0.0, -0.0, 1e-30, -12.0, 90.0, -90.0, torch.inf, -torch.inf, torch.nan])
+    cases |= {name: {"edge": edge, "output": f(edge)} for name, f in activations.items()}
+    return cases | {"add_norm": add_norm(), "attention": attention()}
+
+
+def flat(cases):
+    return {f"{name}.{key}": value for name, case in cases.items() for key, value in case.items()}
+
+
 if __name__ == "__main__":
     torch.manual_seed(0)
     cases = {name: convolution(*sizes) for name, sizes in CONVOLUTIONS.items()}
-    save("conv2d", {f"{name}.{key}": v for name, case in cases.items() for key, v in case.items()})
+    save("conv2d", flat(cases))
     save("batch_norm", batch_norm())
+    save("transformer_ops", flat(transformer()))

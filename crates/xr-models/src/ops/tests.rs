@@ -1,6 +1,8 @@
 //! Every operation against its composed default, forwards and backwards, and gradients against
 //! finite differences.
 
+mod pytorch;
+
 use burn::{
     backend::{Autodiff, Flex, tensor::FloatTensor},
     tensor::{Bool, Device, Tensor, TensorData, Tolerance},

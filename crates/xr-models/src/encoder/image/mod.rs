@@ -1,5 +1,6 @@
 mod conv_norm;
 mod efficientnet_lite;
+mod resnet;
 mod small_cnn;
 
 use burn::{
@@ -10,6 +11,7 @@ use burn::{
 
 pub use self::{
     efficientnet_lite::{EfficientNetLite, EfficientNetLiteConfig, Stage},
+    resnet::{ResNet, ResNetBlock, ResNetConfig},
     small_cnn::{SmallCnn, SmallCnnConfig},
 };
 
@@ -18,6 +20,8 @@ pub use self::{
 pub enum ImageEncoderConfig {
     /// EfficientNet-Lite, for published weights.
     EfficientNetLite(EfficientNetLiteConfig),
+    /// ResNet, for published weights.
+    ResNet(ResNetConfig),
     /// A small convolutional network, to be trained from scratch.
     SmallCnn(SmallCnnConfig),
 }
@@ -28,6 +32,8 @@ pub enum ImageEncoderConfig {
 pub enum ImageEncoder {
     /// EfficientNet-Lite, for published weights.
     EfficientNetLite(EfficientNetLite),
+    /// ResNet, for published weights.
+    ResNet(ResNet),
     /// A small convolutional network, to be trained from scratch.
     SmallCnn(SmallCnn),
 }
@@ -37,6 +43,7 @@ impl ImageEncoderConfig {
     pub fn init(&self, device: &Device) -> ImageEncoder {
         match self {
             Self::EfficientNetLite(c) => ImageEncoder::EfficientNetLite(c.init(device)),
+            Self::ResNet(c) => ImageEncoder::ResNet(c.init(device)),
             Self::SmallCnn(c) => ImageEncoder::SmallCnn(c.init(device)),
         }
     }
@@ -45,6 +52,7 @@ impl ImageEncoderConfig {
     pub fn width(&self) -> usize {
         match self {
             Self::EfficientNetLite(c) => c.features,
+            Self::ResNet(c) => c.width(),
             Self::SmallCnn(c) => c.width(),
         }
     }
@@ -59,6 +67,7 @@ impl ImageEncoder {
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
         match self {
             Self::EfficientNetLite(encoder) => encoder.forward(pixels),
+            Self::ResNet(encoder) => encoder.forward(pixels),
             Self::SmallCnn(encoder) => encoder.forward(pixels),
         }
     }
@@ -69,6 +78,7 @@ impl ImageEncoder {
     pub fn folded(self) -> Self {
         match self {
             Self::EfficientNetLite(encoder) => Self::EfficientNetLite(encoder.folded()),
+            Self::ResNet(encoder) => Self::ResNet(encoder.folded()),
             Self::SmallCnn(encoder) => Self::SmallCnn(encoder.folded()),
         }
     }

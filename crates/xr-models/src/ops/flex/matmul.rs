@@ -16,9 +16,16 @@ use super::blocks;
 const TILE_ROWS: usize = 6;
 /// Steps of the inner dimension taken together: so many of a panel stay in the first-level cache.
 const STEPS: usize = 384;
+/// Steps between two hints about what is needed next.
+const UNROLLED: usize = 8;
+/// Values of a cache line.
+const LINE: usize = 16;
 /// Rows of a task: what stays of both factors and the product in the second-level cache.
 const TASK_ROWS: usize = 48;
-/// Panels of a task of a product with fewer rows than that.
+/// Up to so many rows, tasks share out the columns instead: the right factor, which is then the
+/// larger, is read once.
+const FEW_ROWS: usize = 128;
+/// Panels of such a task.
 const TASK_PANELS: usize = 4;
 /// Products of numbers, below which sharing them with another thread takes longer than doing them.
 const PARALLEL: usize = 1 << 20;
@@ -136,7 +143,7 @@ pub(in crate::ops) fn product(
     finish: impl Fn(&mut [f32]) + Send + Sync,
 ) -> Vec<f32> {
     assert_eq!(a.columns, b.depth, "the inner dimensions of a product");
-    if a.rows <= TASK_ROWS && a.rows * b.columns * b.depth >= PARALLEL {
+    if a.rows <= FEW_ROWS && a.rows * b.columns * b.depth >= PARALLEL {
         return by_columns(a, b, bias, finish);
     }
     let block = (TASK_ROWS * b.columns).max(1);
@@ -279,9 +286,17 @@ impl Accumulate<'_> {
         let column = (panel - self.panels.start) * width;
         let columns = column..column + width.min(self.b.columns - panel * width);
         // Tiles of about the same height: 25 rows are five of 5, and not four of 6 and one of 1.
-        let height = self.count.div_ceil(self.count.div_ceil(TILE_ROWS));
+        let tiles = self.count.div_ceil(TILE_ROWS);
+        let height = self.count.div_ceil(tiles);
+        let next = match panel + 1 < self.panels.end {
+            true => &self.b.panel(panel + 1)[steps.start * width..steps.end * width],
+            false => &[],
+        };
+        let share = next.len().div_ceil(tiles);
         for row in (0..self.count).step_by(height) {
-            let tile = Tile { row, columns: columns.clone(), steps: steps.clone() };
+            let from = (row / height * share).min(next.len());
+            let ahead = &next[from..next.len().min(from + share)];
+            let tile = Tile { row, columns: columns.clone(), steps: steps.clone(), ahead };
             match height.min(self.count - row) {
                 1 => self.tile::<S, V, 1>(simd, tile, values),
                 2 => self.tile::<S, V, 2>(simd, tile, values),
@@ -302,7 +317,7 @@ impl Accumulate<'_> {
     ) {
         let rows: [&[f32]; H] =
             array::from_fn(|h| &self.rows[(tile.row + h) * self.row_stride..][tile.steps.clone()]);
-        let sums = sums::<S, V, H>(simd, rows, panel);
+        let sums = sums::<S, V, H>(simd, rows, panel, tile.ahead);
         for (h, sums) in sums.into_iter().enumerate() {
             let row = &mut self.out[(tile.row + h) * self.stride..];
             add_to(simd, &mut row[tile.columns.clone()], sums);
@@ -311,13 +326,15 @@ impl Accumulate<'_> {
 }
 
 /// Where the sums of a tile go, and what they are taken over.
-struct Tile {
+struct Tile<'a> {
     row: usize,
     columns: Range<usize>,
     steps: Range<usize>,
+    /// This tile's share of the next panel.
+    ahead: &'a [f32],
 }
 
-/// Of a tile; all of them in registers.
+/// Of a tile; all of them in registers. Brings `ahead` towards the cache meanwhile.
 // Indexed, so that every loop has a constant length and unrolls.
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
@@ -325,23 +342,51 @@ fn sums<S: Simd, const V: usize, const H: usize>(
     simd: S,
     rows: [&[f32]; H],
     panel: &[[S::f32s; V]],
+    ahead: &[f32],
 ) -> [[S::f32s; V]; H] {
-    let steps = panel.len();
-    let mut rows = rows;
-    for row in &mut rows {
-        *row = &row[..steps];
-    }
     let mut sums = [[simd.splat_f32s(0.0); V]; H];
-    for step in 0..steps {
-        let b = panel[step];
+    let (whole, rest) = panel.as_chunks::<UNROLLED>();
+    let blocks = whole.len();
+    let lines = ahead.len().div_ceil(LINE).div_ceil(blocks.max(1));
+    let mut heads: [&[[f32; UNROLLED]]; H] = [&[]; H];
+    for h in 0..H {
+        heads[h] = &rows[h].as_chunks().0[..blocks];
+    }
+    for block in 0..blocks {
+        for line in block * lines..(block + 1) * lines {
+            prefetch(ahead, line * LINE);
+        }
+        for i in 0..UNROLLED {
+            let b = whole[block][i];
+            for h in 0..H {
+                let a = simd.splat_f32s(heads[h][block][i]);
+                for v in 0..V {
+                    sums[h][v] = simd.mul_add_e_f32s(a, b[v], sums[h][v]);
+                }
+            }
+        }
+    }
+    for (i, b) in rest.iter().enumerate() {
         for h in 0..H {
-            let a = simd.splat_f32s(rows[h][step]);
+            let a = simd.splat_f32s(rows[h][blocks * UNROLLED + i]);
             for v in 0..V {
                 sums[h][v] = simd.mul_add_e_f32s(a, b[v], sums[h][v]);
             }
         }
     }
     sums
+}
+
+/// Asks for the cache line of a value that is needed soon; a hint, and only on x86.
+#[inline(always)]
+#[allow(unsafe_code, unused_variables)]
+fn prefetch(values: &[f32], i: usize) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if let Some(value) = values.get(i) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 has the instruction, and the address is a reference's.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(value).cast()) };
+    }
 }
 
 /// Adds as many as there is room for, whole registers and a part of the next.
