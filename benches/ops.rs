@@ -98,10 +98,14 @@ fn attention(criterion: &mut Criterion) {
     let inputs = |batch, device: &Device| -> Inputs {
         // The heads of a token side by side, as a linear layer leaves them.
         let heads = [0; 3].map(|_| leaf([batch, TOKENS, HEADS, WIDTH / HEADS], device));
-        (heads.map(|x| x.swap_dims(1, 2)), Tensor::full([batch, TOKENS], true, device))
+        (heads, Tensor::full([batch, TOKENS], true, device))
     };
-    let ours = |([query, key, value], mask): Inputs| ops::attention(query, key, value, mask);
-    let burns = |([query, key, value], mask): Inputs| {
+    let ours = |(heads, mask): Inputs| {
+        let [query, key, value] = heads.map(|x| x.swap_dims(1, 2));
+        ops::attention(query, key, value, mask)
+    };
+    let burns = |(heads, mask): Inputs| {
+        let [query, key, value] = heads.map(|x| x.swap_dims(1, 2));
         let root = ((WIDTH / HEADS) as f64).sqrt();
         let scores = query.matmul(key.transpose()).div_scalar(root);
         let padding = mask.bool_not().unsqueeze_dims(&[1, 2]);

@@ -40,3 +40,33 @@ fn update(arch: Arch, x: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32],
         },
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::arch;
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let numbers = |salt: usize| -> Vec<f32> {
+            (0..103).map(|i| ((i * salt) % 101) as f32 / 101.0).collect()
+        };
+        let step = AdamStep {
+            rate: 1e-3,
+            betas: [0.9, 0.999],
+            complements: [0.1, 0.001],
+            correction: 0.5,
+            epsilon: 1e-8,
+            penalty: 0.1,
+            kept: 0.9,
+        };
+        let run = |arch| {
+            let [mut x, mut m, mut v] = [7, 13, 31].map(numbers);
+            update(arch, &mut x, &numbers(57), &mut m, &mut v, step);
+            [x, m, v]
+        };
+        for arch in arch::all() {
+            assert!(run(arch) == run(Arch::Scalar), "{arch:?}");
+        }
+    }
+}

@@ -117,3 +117,37 @@ impl Norm<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::arch;
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        let (width, rows) = (37, 3);
+        let numbers = |salt: usize| -> Vec<f32> {
+            (0..width * rows).map(|i| ((i * salt) % 101) as f32 / 50.0 - 1.0).collect()
+        };
+        let gamma = &numbers(7)[..width];
+        let norm = Norm { gamma, epsilon: 1e-12 };
+        let run = |arch| {
+            let (mut x, mut grad) = (numbers(31), numbers(57));
+            norm.forward(arch, &mut x, &numbers(13), &numbers(3)[..width]);
+            let parts = norm.backward(arch, &numbers(31), &mut grad);
+            (x, grad, parts)
+        };
+        for arch in arch::all() {
+            assert!(run(arch) == run(Arch::Scalar), "{arch:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_none_stays_in_its_row() {
+        let norm = Norm { gamma: &[1.0, 1.0], epsilon: 0.0 };
+        let mut x = [f32::NAN, 1.0, 3.0, 1.0];
+        norm.forward(Arch::new(), &mut x, &[0.0; 4], &[0.0; 2]);
+        assert!(x[0].is_nan() && x[1].is_nan());
+        assert_eq!(x[2..], [1.0, -1.0]);
+    }
+}

@@ -185,3 +185,30 @@ fn tensor(values: Vec<f32>, [batch, heads, tokens, width]: [usize; 4]) -> FlexTe
     let layout = Layout::contiguous(Shape::new([batch, tokens, heads, width])).transpose(1, 2);
     FlexTensor::new(Bytes::from_elems(values), layout, DType::F32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::arch;
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_gives_the_same_weights() {
+        let (tokens, width) = (19, 5);
+        let numbers = |salt: usize| -> Vec<f32> {
+            (0..tokens * width).map(|i| ((i * salt) % 101) as f32 / 50.0 - 1.0).collect()
+        };
+        let (query, key) = (numbers(7), numbers(31));
+        let mask: Vec<u8> = (0..tokens).map(|i| u8::from(i < 17)).collect();
+        let run = |arch| weights(arch, Matrix::new(&query, width), Matrix::new(&key, width), &mask);
+        let portable = run(Arch::Scalar);
+        for row in portable.chunks(tokens) {
+            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+            assert_eq!(row[17..], [0.0, 0.0]);
+        }
+        for arch in arch::all() {
+            for (found, expected) in run(arch).into_iter().zip(&portable) {
+                assert!((found - expected).abs() < 1e-6, "{arch:?}");
+            }
+        }
+    }
+}
