@@ -263,6 +263,24 @@ fn any_layout() {
     assert_close(conv2d(shared.flip([3]).flip([3]), weight, options), expected, "flipped");
 }
 
+/// What was packed of a weight is used for that weight and no other.
+#[test]
+fn a_weight_that_changes() {
+    let device = Device::flex();
+    let case = Case::new([3, 8], 5, 1, 1);
+    let (x, mut weight) = case.tensors(1, &device);
+    let bias = Tensor::<1>::zeros([8], &device);
+    for _ in 0..3 {
+        let stock = module::conv2d(x.clone(), weight.clone(), None, case.options());
+        for _ in 0..2 {
+            let (x, weight, bias) = (x.clone(), weight.clone(), bias.clone());
+            let y = conv2d_fused(x, weight, bias, None, case.options(), Activation::Identity);
+            assert_close(y, stock.clone(), case);
+        }
+        weight = weight * 2.0;
+    }
+}
+
 #[test]
 fn an_empty_batch() {
     let device = Device::flex();

@@ -6,7 +6,7 @@ use super::{
     activation::activate,
     arch::Arch,
     matmul::{Matrix, Packed, product},
-    storage::{contiguous, tensor, values},
+    storage::{contiguous, same, tensor, values},
 };
 use crate::ops::activation::Activation;
 
@@ -49,11 +49,6 @@ fn packed(weight: FlexTensor) -> Arc<Packed> {
     let packed = Arc::new(pack(&weight));
     cache.push((weight, packed.clone()));
     packed
-}
-
-/// Are they views of the same part of the same storage?
-fn same(a: &FlexTensor, b: &FlexTensor) -> bool {
-    a.bytes().as_ptr() == b.bytes().as_ptr() && a.layout() == b.layout()
 }
 
 fn pack(weight: &FlexTensor) -> Packed {

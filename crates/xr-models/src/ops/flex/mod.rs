@@ -171,7 +171,7 @@ impl Kernels for Flex {
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
         match Conv::new(&x, &weight, &options) {
-            Some(conv) => conv.forward(x, weight, None, None, Clamp::NONE),
+            Some(conv) => conv.forward(x, weight, None, None, Clamp::NONE, false),
             None => <Self as ModuleOps<Self>>::conv2d(x, weight, None, options),
         }
     }
@@ -192,7 +192,7 @@ impl Kernels for Flex {
             Residual::None => None,
             Residual::Some(residual) => Some(residual),
         };
-        conv.forward(x, weight, Some(bias), residual, clamp)
+        conv.forward(x, weight, Some(bias), residual, clamp, true)
     }
 
     fn conv2d_input_grad(

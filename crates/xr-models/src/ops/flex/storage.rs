@@ -12,6 +12,11 @@ pub(in crate::ops) fn contiguous(x: FlexTensor) -> FlexTensor {
     if x.is_contiguous() { x } else { x.to_contiguous() }
 }
 
+/// Are they views of the same part of the same storage?
+pub(in crate::ops) fn same(a: &FlexTensor, b: &FlexTensor) -> bool {
+    a.bytes().as_ptr() == b.bytes().as_ptr() && a.layout() == b.layout()
+}
+
 /// The values of a [`contiguous`] tensor.
 ///
 /// # Panics

@@ -1,7 +1,8 @@
 //! Convolutions that mix all channels, as matrix products.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
+use burn::backend::flex::FlexTensor;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -12,9 +13,11 @@ use super::{
             Accumulate, Columns, Matrix, Panels, Rows, Write, multiply, multiply_rows, rows_of_task,
         },
         registers::registers,
+        storage::{contiguous, values},
         unwritten::unwritten,
         vectorize::vectorize,
     },
+    packed::packed,
     window::Window,
 };
 
@@ -35,7 +38,9 @@ const GRAD_PIXELS: usize = 2048;
 pub(super) struct Forward<'a> {
     pub(super) window: Window,
     pub(super) x: &'a [f32],
-    pub(super) weight: &'a [f32],
+    pub(super) weight: &'a FlexTensor,
+    /// Is the weight used again, for other batches?
+    pub(super) keep_weight: bool,
     pub(super) bias: Option<&'a [f32]>,
     pub(super) residual: Option<&'a [f32]>,
     pub(super) clamp: Clamp,
@@ -54,8 +59,11 @@ impl Forward<'_> {
     fn run<S: Simd>(self, simd: S) -> Vec<f32> {
         let Self { window, x, residual, clamp, .. } = self;
         let [_, width] = window.channels;
-        let weight = by_pixel(window, self.weight);
-        let panels = Panels::new(simd, matrix(width, &weight).transpose());
+        let panels = if self.keep_weight {
+            packed(self.weight, || self.pack(simd))
+        } else {
+            Arc::new(self.pack(simd))
+        };
         let bias = registers(simd, self.bias.unwrap_or_default());
         let residual = residual.map(|values| matrix(values.len() / width, values));
         let finish = Write { bias: &bias, residual, clamp };
@@ -66,6 +74,12 @@ impl Forward<'_> {
             multiply_patches(simd, window, x, &panels, finish, &mut out);
         }
         out
+    }
+
+    fn pack<S: Simd>(&self, simd: S) -> Panels<S> {
+        let weight = contiguous(self.weight.clone());
+        let weight = by_pixel(self.window, values(&weight));
+        Panels::new(simd, matrix(self.window.channels[1], &weight).transpose())
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod dense;
 mod depthwise;
+mod packed;
 mod patches;
 mod window;
 
@@ -55,6 +56,8 @@ impl Conv {
         }
     }
 
+    /// `clamp(x ∗ weight + bias) + residual`. A weight that is used again, for other batches, is
+    /// kept as the kernel needs it.
     pub(super) fn forward(
         self,
         x: FlexTensor,
@@ -62,24 +65,25 @@ impl Conv {
         bias: Option<FlexTensor>,
         residual: Option<FlexTensor>,
         clamp: Clamp,
+        keep_weight: bool,
     ) -> FlexTensor {
-        let (x, weight) = (channels_last(x), contiguous(weight));
+        let x = channels_last(x);
         let (bias, residual) = (bias.map(contiguous), residual.map(channels_last));
-        let (x, weight) = (values(&x), storage::values(&weight));
+        let x = values(&x);
         let bias = bias.as_ref().map(storage::values);
         let residual = residual.as_ref().map(values);
         let out = match self {
             Self::Dense(window) => {
-                Arch::new().dispatch(dense::Forward { window, x, weight, bias, residual, clamp })
+                let weight = &weight;
+                let conv = dense::Forward { window, x, weight, keep_weight, bias, residual, clamp };
+                Arch::new().dispatch(conv)
             }
-            Self::Depthwise(window) => Arch::new().dispatch(depthwise::Forward {
-                window,
-                x,
-                weight,
-                bias,
-                residual,
-                clamp,
-            }),
+            Self::Depthwise(window) => {
+                let weight = contiguous(weight);
+                let weight = storage::values(&weight);
+                let conv = depthwise::Forward { window, x, weight, bias, residual, clamp };
+                Arch::new().dispatch(conv)
+            }
         };
         tensor(out, self.shape_out())
     }

@@ -47,11 +47,23 @@ fn run(arch: Arch, case: Case) -> [Vec<f32>; 3] {
     let (bias, residual, clamp) =
         (Some(&bias[..]), Some(&residual[..]), Clamp::of(Activation::Relu).unwrap());
     match case.conv {
-        Conv::Dense(_) => [
-            arch.dispatch(dense::Forward { window, x, weight, bias, residual, clamp }),
-            arch.dispatch(dense::InputGrad { window, weight, grad }),
-            arch.dispatch(dense::WeightGrad { window, x, grad }),
-        ],
+        Conv::Dense(_) => {
+            let tensor = &storage::tensor(weight.to_vec(), Shape::new([weight.len()]));
+            let forward = dense::Forward {
+                window,
+                x,
+                weight: tensor,
+                keep_weight: false,
+                bias,
+                residual,
+                clamp,
+            };
+            [
+                arch.dispatch(forward),
+                arch.dispatch(dense::InputGrad { window, weight, grad }),
+                arch.dispatch(dense::WeightGrad { window, x, grad }),
+            ]
+        }
         Conv::Depthwise(_) => [
             arch.dispatch(depthwise::Forward { window, x, weight, bias, residual, clamp }),
             arch.dispatch(depthwise::InputGrad { window, weight, grad }),
