@@ -3,6 +3,9 @@
 //! Every operation has a body composed of Burn's own, which libtorch, CUDA and wgpu run and which
 //! tests hold the kernels to; Flex has kernels instead, and [`Autodiff`] gradients written by hand.
 
+// Burn deprecates libtorch, which is the only CUDA backend that links without a download.
+#![allow(deprecated)]
+
 use burn::{
     backend::{
         Autodiff, AutodiffBackend, Backend,
@@ -202,7 +205,6 @@ pub trait Kernels: Backend {
 }
 
 #[cfg(feature = "tch")]
-#[allow(deprecated)] // by Burn; it is the only CUDA backend that links without a download
 impl Kernels for burn::backend::LibTorch {}
 
 #[cfg(any(feature = "cuda", feature = "wgpu"))]

@@ -1,7 +1,7 @@
 use burn::backend::flex::FlexTensor;
 
 use super::{
-    arch::Arch,
+    arch::{Arch, dispatch},
     blocks,
     math::{exp, standard_normal},
     storage::{contiguous, unique, values, values_mut},
@@ -45,16 +45,26 @@ fn activate_backward(arch: Arch, x: &[f32], grad: &mut [f32], f: Activation) {
 }
 
 fn map(arch: Arch, x: &mut [f32], f: impl Fn(f32) -> f32) {
-    arch.dispatch(
+    dispatch(
+        arch,
         #[inline(always)]
-        || x.iter_mut().for_each(|x| *x = f(*x)),
+        || {
+            for x in x.iter_mut() {
+                *x = f(*x);
+            }
+        },
     );
 }
 
 fn map_pair(arch: Arch, x: &[f32], grad: &mut [f32], f: impl Fn(f32, f32) -> f32) {
-    arch.dispatch(
+    dispatch(
+        arch,
         #[inline(always)]
-        || grad.iter_mut().zip(x).for_each(|(grad, &x)| *grad = f(x, *grad)),
+        || {
+            for (grad, &x) in grad.iter_mut().zip(x) {
+                *grad = f(x, *grad);
+            }
+        },
     );
 }
 

@@ -2,7 +2,7 @@ use burn::backend::flex::FlexTensor;
 use rayon::prelude::*;
 
 use super::{
-    arch::Arch,
+    arch::{Arch, dispatch},
     blocks::BLOCK,
     storage::{contiguous, unique, values, values_mut},
 };
@@ -28,10 +28,12 @@ pub(super) fn adam(
 
 fn update(arch: Arch, x: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: AdamStep) {
     let AdamStep { rate, betas, complements, correction, epsilon, penalty, kept } = step;
-    arch.dispatch(
+    dispatch(
+        arch,
         #[inline(always)]
         || {
-            for (((x, grad), m), v) in x.iter_mut().zip(grad).zip(m).zip(v) {
+            let means = m.iter_mut().zip(v.iter_mut());
+            for ((x, grad), (m, v)) in x.iter_mut().zip(grad).zip(means) {
                 let grad = grad + penalty * *x;
                 *m = betas[0] * *m + complements[0] * grad;
                 *v = betas[1] * *v + complements[1] * (grad * grad);

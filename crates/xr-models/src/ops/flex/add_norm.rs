@@ -2,7 +2,7 @@ use burn::{backend::flex::FlexTensor, tensor::Shape};
 use rayon::prelude::*;
 
 use super::{
-    arch::Arch,
+    arch::{Arch, dispatch},
     blocks,
     math::{dot, sum},
     storage::{contiguous, tensor, unique, values, values_mut},
@@ -61,7 +61,8 @@ impl Norm<'_> {
     /// `x` ← the norm of each row of `x + residual`.
     fn forward(&self, arch: Arch, x: &mut [f32], residual: &[f32], beta: &[f32]) {
         let width = self.gamma.len();
-        arch.dispatch(
+        dispatch(
+            arch,
             #[inline(always)]
             || {
                 let rows = x.chunks_exact_mut(width).zip(residual.chunks_exact(width));
@@ -88,7 +89,8 @@ impl Norm<'_> {
     fn backward(&self, arch: Arch, sum: &[f32], grad: &mut [f32]) -> [Vec<f32>; 2] {
         let width = self.gamma.len();
         let [mut gamma, mut beta, mut n] = std::array::from_fn(|_| vec![0.0; width]);
-        arch.dispatch(
+        dispatch(
+            arch,
             #[inline(always)]
             || {
                 for (grad, sum) in grad.chunks_exact_mut(width).zip(sum.chunks_exact(width)) {

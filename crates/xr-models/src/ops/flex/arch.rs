@@ -1,10 +1,37 @@
 //! The instruction sets that kernels are compiled for.
 //!
-//! `arch.dispatch(#[inline(always)] || kernel(..))` compiles the kernel once for AVX-512, once for
-//! AVX2 and once for any processor (NEON on aarch64), and picks at run time. The kernel and all it
-//! calls must be `#[inline(always)]`, or they are compiled for the oldest processors alone.
+//! [`dispatch`] compiles a kernel once for AVX-512, once for AVX2 and once for any processor (NEON on
+//! aarch64), and picks at run time. The kernel and all it calls must be `#[inline(always)]`, or they
+//! are compiled for the oldest processors alone.
 
 pub(in crate::ops) use pulp::Arch;
+use pulp::{Simd, WithSimd};
+
+/// Runs a kernel compiled for an instruction set that the processor has.
+///
+/// Not `arch.dispatch(kernel)`: that takes `FnOnce`, and a closure that could be called twice is
+/// called through an adapter then, which is compiled for the oldest processors.
+#[inline(always)]
+pub(in crate::ops) fn dispatch<T>(arch: Arch, kernel: impl FnMut() -> T) -> T {
+    arch.dispatch(Kernel(kernel))
+}
+
+/// The same inside a kernel: on another thread it isn't compiled for the instruction set any more.
+#[inline(always)]
+pub(super) fn vectorize<S: Simd, T>(simd: S, kernel: impl FnMut() -> T) -> T {
+    simd.vectorize(Kernel(kernel))
+}
+
+struct Kernel<F>(F);
+
+impl<T, F: FnMut() -> T> WithSimd for Kernel<F> {
+    type Output = T;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, _: S) -> T {
+        (self.0)()
+    }
+}
 
 /// Every instruction set that this processor has, the portable one first.
 #[cfg(test)]

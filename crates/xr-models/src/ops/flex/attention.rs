@@ -5,7 +5,7 @@ use burn::{
 use rayon::prelude::*;
 
 use super::{
-    arch::Arch,
+    arch::{Arch, dispatch},
     blocks,
     math::{dot, exp, max, sum},
     matmul::{Matrix, add_product},
@@ -94,7 +94,8 @@ fn head_backward(
     let mut s = vec![0.0; p.len()];
     add_product(arch, grad, value.transpose(), &mut s, tokens);
     let root = (query.columns() as f32).sqrt();
-    arch.dispatch(
+    dispatch(
+        arch,
         #[inline(always)]
         || {
             for (s, p) in s.chunks_exact_mut(tokens).zip(p.chunks_exact(tokens)) {
@@ -116,7 +117,8 @@ fn weights(arch: Arch, query: Matrix, key: Matrix, mask: &[u8]) -> Vec<f32> {
     let mut scores = vec![0.0; query.row_count() * tokens];
     add_product(arch, query, key.transpose(), &mut scores, tokens);
     let root = (query.columns() as f32).sqrt();
-    arch.dispatch(
+    dispatch(
+        arch,
         #[inline(always)]
         || scores.chunks_exact_mut(tokens.max(1)).for_each(|row| softmax(row, root, mask)),
     );

@@ -9,13 +9,12 @@ use rayon::prelude::*;
 
 use super::{
     super::batch_norm::BatchNormState,
-    arch::Arch,
+    arch::{Arch, vectorize},
     channels_last::{channels_last, tensor, values},
     clamp::Clamp,
     registers::{load, store},
     storage::{self, contiguous},
     unwritten::unwritten,
-    vectorize::vectorize,
 };
 use burn::backend::Flex;
 

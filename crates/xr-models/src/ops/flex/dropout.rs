@@ -8,7 +8,7 @@ use burn::{
 };
 
 use super::{
-    arch::Arch,
+    arch::{Arch, dispatch},
     blocks::{self, BLOCK},
     storage::{tensor, values},
 };
@@ -33,7 +33,8 @@ fn seed() -> [u32; 2] {
 fn fill(arch: Arch, first: u32, seed: [u32; 2], probability: f64, out: &mut [f32]) {
     let dropped = (probability * 2f64.powi(32)) as u32;
     let kept = (1.0 / (1.0 - probability)) as f32;
-    arch.dispatch(
+    dispatch(
+        arch,
         #[inline(always)]
         || {
             for (i, out) in out.iter_mut().enumerate() {

@@ -5,7 +5,7 @@ use burn::{
 use rayon::prelude::*;
 
 use super::{
-    arch::Arch,
+    arch::{Arch, dispatch},
     channels_last::{self, channels_last},
     storage::{self, contiguous},
     unwritten::unwritten,
@@ -17,7 +17,8 @@ pub(super) fn forward(x: FlexTensor) -> FlexTensor {
     let (x, picture) = (channels_last::values(&x), height * width * channels);
     let mut means = vec![0.0; batch * channels];
     means.par_chunks_mut(channels).zip(x.par_chunks(picture)).for_each(|(means, x)| {
-        Arch::new().dispatch(
+        dispatch(
+            Arch::new(),
             #[inline(always)]
             || mean(x, means),
         );

@@ -1,18 +1,13 @@
-use std::sync::{Arc, Mutex, PoisonError};
-
 use burn::{backend::flex::FlexTensor, tensor::Shape};
 
 use super::{
     activation::activate,
     arch::Arch,
     matmul::{Matrix, Packed, product},
-    storage::{contiguous, same, tensor, values},
+    packed::packed,
+    storage::{contiguous, tensor, values},
 };
 use crate::ops::activation::Activation;
-
-/// Weights in use, each with what was packed of it. That the cache holds on to a weight is what
-/// keeps anyone from changing it: Flex copies what is shared before it writes.
-static PACKED: Mutex<Vec<(FlexTensor, Arc<Packed>)>> = Mutex::new(vec![]);
 
 pub(super) fn forward(
     x: FlexTensor,
@@ -20,7 +15,7 @@ pub(super) fn forward(
     bias: FlexTensor,
     f: Activation,
 ) -> FlexTensor {
-    multiply(x, &packed(weight), bias, f)
+    multiply(x, &packed(&weight, || pack(&weight)), bias, f)
 }
 
 pub(super) fn in_training(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
@@ -36,19 +31,6 @@ fn multiply(x: FlexTensor, weight: &Packed, bias: FlexTensor, f: Activation) -> 
         activate(weight.arch(), out, f);
     });
     tensor(out, Shape::from(shape))
-}
-
-/// The weight packed, from the cache if it is there. Weights that nobody else holds any more leave
-/// the cache when another enters it.
-fn packed(weight: FlexTensor) -> Arc<Packed> {
-    let mut cache = PACKED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, packed)) = cache.iter().find(|(other, _)| same(other, &weight)) {
-        return packed.clone();
-    }
-    cache.retain(|(weight, _)| !weight.is_unique());
-    let packed = Arc::new(pack(&weight));
-    cache.push((weight, packed.clone()));
-    packed
 }
 
 fn pack(weight: &FlexTensor) -> Packed {

@@ -21,11 +21,11 @@ mod global_avg_pool2d;
 mod linear;
 mod math;
 mod matmul;
+mod packed;
 mod product;
 mod registers;
 mod storage;
 mod unwritten;
-mod vectorize;
 
 use burn::{
     backend::{

@@ -7,9 +7,9 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use super::{
+    arch::vectorize,
     clamp::Clamp,
     registers::{load, store},
-    vectorize::vectorize,
 };
 
 /// Values that a task reads and writes: they should stay in a core's own cache.

@@ -10,6 +10,7 @@ pub(super) fn unwritten(len: usize) -> Vec<f32> {
         return vec![f32::NAN; len];
     }
     let values = Box::new_uninit_slice(len);
-    // SAFETY: any bits are an `f32`, and the kernels that call this write all before they read any.
+    // SAFETY: the kernels that call this write every value before any is read, so none that is not
+    // initialised is ever looked at; `f32` has no bits that would be invalid.
     unsafe { Box::<[std::mem::MaybeUninit<f32>]>::assume_init(values) }.into_vec()
 }

@@ -8,16 +8,16 @@ use rayon::prelude::*;
 
 use super::{
     super::{
+        arch::vectorize,
         clamp::Clamp,
+        packed::packed,
         product::{
             Accumulate, Columns, Matrix, Panels, Rows, Write, multiply, multiply_rows, rows_of_task,
         },
         registers::registers,
         storage::{contiguous, values},
         unwritten::unwritten,
-        vectorize::vectorize,
     },
-    packed::packed,
     window::Window,
 };
 

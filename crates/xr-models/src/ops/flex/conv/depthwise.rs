@@ -11,10 +11,10 @@ use rayon::prelude::*;
 
 use super::{
     super::{
+        arch::vectorize,
         clamp::Clamp,
         registers::{load, registers, store},
         unwritten::unwritten,
-        vectorize::vectorize,
     },
     window::{Axis, Window},
 };

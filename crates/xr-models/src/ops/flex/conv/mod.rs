@@ -2,7 +2,6 @@
 
 mod dense;
 mod depthwise;
-mod packed;
 mod patches;
 mod window;
 

@@ -6,9 +6,8 @@ use std::{
 };
 
 use burn::backend::flex::FlexTensor;
-use pulp::Simd;
 
-use super::super::{product::Panels, storage::same};
+use super::storage::same;
 
 type Packed = (FlexTensor, Arc<dyn Any + Send + Sync>);
 
@@ -18,10 +17,10 @@ static PACKED: Mutex<Vec<Packed>> = Mutex::new(vec![]);
 
 /// The weight packed, by `pack` if it isn't yet. Weights that nobody else holds any more are let go
 /// when another comes.
-pub(super) fn packed<S: Simd>(
+pub(super) fn packed<T: Any + Send + Sync>(
     weight: &FlexTensor,
-    pack: impl FnOnce() -> Panels<S>,
-) -> Arc<Panels<S>> {
+    pack: impl FnOnce() -> T,
+) -> Arc<T> {
     if let Some(found) = find(weight) {
         return found;
     }
@@ -33,7 +32,7 @@ pub(super) fn packed<S: Simd>(
     packed
 }
 
-fn find<S: Simd>(weight: &FlexTensor) -> Option<Arc<Panels<S>>> {
+fn find<T: Any + Send + Sync>(weight: &FlexTensor) -> Option<Arc<T>> {
     let all = lock();
     let mut found = all.iter().filter(|(other, _)| same(other, weight));
     found.find_map(|(_, packed)| packed.clone().downcast().ok())
