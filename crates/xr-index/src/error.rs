@@ -46,7 +46,7 @@ pub enum Error {
     /// A name that is no [`Metric`](crate::Metric).
     #[error("`{0}` is no metric; there are inner-product, cosine and l2")]
     UnknownMetric(String),
-    /// A name that is no [`IndexSpec`].
+    /// A name that is no [`IndexSpec`](crate::IndexSpec).
     #[error(
         "`{0}` is no index; there are exact, exact-i8 and what FAISS' index factory takes, such as \
          HNSW32 or IVF1024,SQ8"
