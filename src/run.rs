@@ -9,8 +9,8 @@ use xr_data::{
     Corpus, Embeddings, EmbeddingsWriter, Manifest, Picture, Skipped, atomic,
     dataset::{self, Strictness},
 };
-use xr_eval::{EvalConfig, Scores, evaluate, plot};
-use xr_index::{ExactIndex, Metric, SearchParams, VectorIndex};
+use xr_eval::{Banks, EvalConfig, Scores, evaluate, evaluate_corrected, plot};
+use xr_index::{ExactIndex, Metric, QueryBank, SearchParams, VectorIndex};
 use xr_models::{Checkpoint, embed, embed::Embedder};
 use xr_train::{Observer, Validation, read_log};
 
@@ -26,6 +26,9 @@ const TRAINING: &str = "training";
 const CURVES: &str = "curves.png";
 const ROWS: &str = "pictures.safetensors";
 const NAMES: &str = "pictures.json";
+const BANKS: [&str; 2] = ["bank/pictures.safetensors", "bank/captions.safetensors"];
+/// Training pictures in the query banks, at most; their captions come along.
+const BANK_PICTURES: usize = 2000;
 
 /// The folder of an experiment, complete in itself.
 ///
@@ -35,6 +38,7 @@ const NAMES: &str = "pictures.json";
 /// | `manifests.json` | which pictures each split has |
 /// | `training/` | log, and states to go on from |
 /// | `checkpoint/` | the model of the best epoch |
+/// | `bank/` | embeddings of training pictures and captions, for the query-bank correction |
 /// | `curves.png` | losses and recalls over the epochs |
 /// | `pictures.safetensors`, `pictures.json` | embeddings of pictures to search, and their names |
 #[derive(Clone, Debug)]
@@ -122,6 +126,7 @@ impl Run {
         write_json(&dir.join(MANIFESTS), &Manifest::of_each(&corpus))?;
         let records = read_log(&training.join("log.jsonl"))?;
         plot::save(&plot::curves::draw(&curves(&records)), &dir.join(CURVES))?;
+        run.write_banks(&corpus, options, device)?;
         Ok(TrainedRun { run, best: trained.best, skipped: corpus.skipped })
     }
 
@@ -186,7 +191,7 @@ impl Run {
         Ok(features.embed(&checkpoint))
     }
 
-    /// Scores the model on a split.
+    /// Scores the model on a split, by cosine similarity.
     ///
     /// # Errors
     /// [`xr_data::Error::WrongSplit`] if the run knows that split of that corpus with other
@@ -198,12 +203,62 @@ impl Run {
         options: &Options,
         device: &Device,
     ) -> Result<Scores> {
+        self.score_by(corpus, split, None, options, device)
+    }
+
+    /// [`score`](Self::score) with the correction of a [`QueryBank`] of training pictures and
+    /// captions.
+    ///
+    /// # Errors
+    /// As [`score`](Self::score); [`Error::Io`] if the run has no banks.
+    pub fn score_corrected(
+        &self,
+        corpus: &Corpus,
+        split: &str,
+        options: &Options,
+        device: &Device,
+    ) -> Result<Scores> {
+        self.score_by(corpus, split, Some(&self.banks()?), options, device)
+    }
+
+    fn score_by(
+        &self,
+        corpus: &Corpus,
+        split: &str,
+        banks: Option<&Banks>,
+        options: &Options,
+        device: &Device,
+    ) -> Result<Scores> {
         let mut part = corpus.only(&corpus.split(split)?);
         let (image, text) = self.embeddings(&mut part, options, device)?;
         let split = part.split(split)?;
         let manifest = Manifest::of(&part, &split);
         self.check(&manifest)?;
-        Ok(evaluate(&image, &text, &split, &manifest, &EvalConfig::default())?)
+        let config = EvalConfig::default();
+        Ok(match banks {
+            None => evaluate(&image, &text, &split, &manifest, &config)?,
+            Some(banks) => evaluate_corrected(&image, &text, banks, &split, &manifest, &config)?,
+        })
+    }
+
+    /// The query banks of the model: training pictures and captions, evenly spread.
+    ///
+    /// # Errors
+    /// If they can't be read: a run trained before there were any has none.
+    pub fn banks(&self) -> Result<Banks> {
+        let [pictures, captions] = BANKS
+            .map(|name| Ok::<_, Error>(QueryBank::new(Embeddings::open(&self.dir.join(name))?)));
+        Ok(Banks { pictures: pictures?, captions: captions? })
+    }
+
+    fn write_banks(&self, corpus: &Corpus, options: &Options, device: &Device) -> Result<()> {
+        let mut part = corpus.only(&corpus.split("train")?.sample(BANK_PICTURES));
+        let (pictures, captions) = self.embeddings(&mut part, options, device)?;
+        fs::create_dir_all(self.dir.join("bank")).map_err(|e| Error::io(&self.dir, e))?;
+        for (name, rows) in BANKS.into_iter().zip([pictures, captions]) {
+            rows.save(&self.dir.join(name))?;
+        }
+        Ok(())
     }
 
     /// Embeds the pictures of `data`, to be searched by [`search`](Self::search): row by row onto

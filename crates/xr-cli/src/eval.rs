@@ -1,10 +1,11 @@
 use std::{fs, path::PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use xr::{
     Run,
     data::{Manifest, dataset::published},
-    eval::{Scores, plot},
+    eval::{Banks, Scores, plot},
     gallery,
 };
 
@@ -14,6 +15,9 @@ use crate::{
 };
 
 /// Scores a model on a split, in both directions, with confidence intervals.
+///
+/// By cosine similarity, and once more with the query-bank correction: what is near to very many of
+/// the training queries is found less.
 #[derive(Debug, Args)]
 pub struct Eval {
     /// Folder of the run.
@@ -25,7 +29,7 @@ pub struct Eval {
     /// Which part to score on.
     #[arg(long, value_name = "NAME", default_value = "test")]
     split: String,
-    /// Print one JSON object: manifest, text_to_image, image_to_text.
+    /// Print one JSON object: manifest, text_to_image, image_to_text, corrected.
     #[arg(long)]
     json: bool,
     /// Refuse other data than that of this file: a manifest, or the JSON of an earlier --json.
@@ -34,6 +38,26 @@ pub struct Eval {
     /// Draw the best pictures for a few captions.
     #[arg(long, value_name = "PNG")]
     gallery: Option<PathBuf>,
+}
+
+/// Scores by cosine, and with the query-bank correction.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    scores: Scores,
+    corrected: Scores,
+}
+
+impl Report {
+    fn text(&self, Banks { pictures, captions }: &Banks) -> String {
+        let Self { scores, corrected } = self;
+        let [pictures, captions] = [pictures, captions].map(|bank| bank.queries().rows());
+        format!(
+            "{scores}\nwith the query-bank correction, by {captions} training captions and \
+             {pictures} training pictures:\n{corrected}\n\
+             in brackets: 95 % intervals, by 1,000 bootstrap resamples of pictures"
+        )
+    }
 }
 
 impl Eval {
@@ -47,11 +71,11 @@ impl Eval {
         if let Some(path) = &self.expect {
             scores.manifest.check(&expected(path)?, &published())?;
         }
+        let corrected = run.score_corrected(&corpus, &self.split, &options, &device)?;
+        let report = Report { scores, corrected };
         match self.json {
-            true => println!("{}", serde_json::to_string_pretty(&scores)?),
-            false => println!(
-                "{scores}\nin brackets: 95 % intervals, by 1,000 bootstrap resamples of pictures"
-            ),
+            true => println!("{}", serde_json::to_string_pretty(&report)?),
+            false => println!("{}", report.text(&run.banks()?)),
         }
         let Some(path) = &self.gallery else { return Ok(()) };
         let mut part = corpus.only(&corpus.split(&self.split)?);

@@ -84,6 +84,7 @@ fn train_eval_embed_search() {
     assert_eq!(recall["value"], 1.0);
     assert!(recall["low"].is_number() && recall["high"].is_number());
     assert!(scores["image_to_text"]["R@1"]["value"].is_number());
+    assert_eq!(scores["corrected"]["text_to_image"]["R@10"]["value"], 1.0);
     assert!(dir.join("found.png").exists() && dir.join("run/curves.png").exists());
 
     // The same data is accepted, another part is not.

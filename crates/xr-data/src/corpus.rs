@@ -87,6 +87,19 @@ impl Split {
     pub fn text_to_image(&self) -> Relevance {
         Relevance::from_groups(self.pictures.len(), &self.picture_of)
     }
+
+    /// A part of it: `count` of its pictures at most, evenly spread, and all their captions.
+    pub fn sample(&self, count: usize) -> Self {
+        let step = self.pictures.len().div_ceil(count.max(1)).max(1) as u32;
+        let kept = self.picture_of.iter().zip(&self.captions).filter(|(row, _)| *row % step == 0);
+        let (picture_of, captions) = kept.map(|(row, caption)| (row / step, caption)).unzip();
+        Self {
+            name: self.name.clone(),
+            pictures: self.pictures.iter().step_by(step as usize).copied().collect(),
+            captions,
+            picture_of,
+        }
+    }
 }
 
 impl Corpus {
@@ -240,6 +253,21 @@ mod tests {
         assert_eq!(dev.picture_of, [0, 0, 1, 1]);
         assert_eq!(dev.text_to_image().transpose().of(1), [2, 3]);
         assert_eq!(corpus.texts(&dev).next(), Some("caption 2"));
+    }
+
+    #[test]
+    fn a_sample_of_a_split() {
+        let split = corpus(7).split("all").unwrap();
+        let sample = split.sample(3);
+        assert_eq!(sample.pictures, [0, 3, 6]);
+        assert_eq!(split.sample(7), split);
+        for (&caption, &row) in sample.captions.iter().zip(&sample.picture_of) {
+            let place = split.captions.iter().position(|&other| other == caption).unwrap();
+            let picture = split.pictures[split.picture_of[place] as usize];
+            assert_eq!(sample.pictures[row as usize], picture);
+        }
+        assert_eq!(sample.captions.len(), sample.picture_of.len());
+        assert!(split.sample(1).pictures.len() == 1 && !sample.captions.is_empty());
     }
 
     #[test]

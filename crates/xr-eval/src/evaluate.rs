@@ -1,7 +1,7 @@
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use xr_data::{Embeddings, Manifest, Relevance, Split};
-use xr_index::Metric as Similarity;
+use xr_index::{Metric as Similarity, QueryBank};
 
 use crate::{
     Bootstrap, Error, Interval, Ranking, Result,
@@ -57,19 +57,60 @@ pub fn evaluate(
 ) -> Result<Scores> {
     check(image, text, split)?;
     let (image, text) = (image.normalized(), text.normalized());
+    both_directions([&text, &image], [&image, &text], split, manifest, config)
+}
+
+/// Queries of training: captions correct pictures, and pictures captions.
+#[derive(Debug)]
+pub struct Banks {
+    /// Embeddings of pictures.
+    pub pictures: QueryBank,
+    /// Embeddings of captions.
+    pub captions: QueryBank,
+}
+
+/// [`evaluate`] by cosine similarity less the correction of a [`QueryBank`]. The banks must not hold
+/// anything of the split.
+///
+/// # Errors
+/// As [`evaluate`], and [`Error::Search`] if another model made the banks.
+pub fn evaluate_corrected(
+    image: &Embeddings,
+    text: &Embeddings,
+    banks: &Banks,
+    split: &Split,
+    manifest: &Manifest,
+    config: &EvalConfig,
+) -> Result<Scores> {
+    check(image, text, split)?;
+    let corrected = |bank: &QueryBank, queries, gallery| {
+        Ok::<_, Error>([bank.correct_queries(queries)?, bank.correct(gallery)?])
+    };
+    let to_image = corrected(&banks.captions, text, image)?;
+    let to_text = corrected(&banks.pictures, image, text)?;
+    both_directions(to_image.each_ref(), to_text.each_ref(), split, manifest, config)
+}
+
+/// Scores queries and gallery of either direction, by inner product.
+fn both_directions(
+    to_image: [&Embeddings; 2],
+    to_text: [&Embeddings; 2],
+    split: &Split,
+    manifest: &Manifest,
+    config: &EvalConfig,
+) -> Result<Scores> {
     let metrics = standard(&config.ks);
-    let score =
-        |queries: &Embeddings, gallery: &Embeddings, relevance: &Relevance, pictures: &[u32]| {
-            let (queries, gallery) = (queries.view(), gallery.view());
-            let ranking = Ranking::of(queries, gallery, relevance, Similarity::InnerProduct)?;
-            measure(&ranking, &metrics, pictures, &config.bootstrap)
-        };
-    let to_image = split.text_to_image();
+    let score = |[queries, gallery]: [&Embeddings; 2], relevance: &Relevance, pictures: &[u32]| {
+        let (queries, gallery) = (queries.view(), gallery.view());
+        let ranking = Ranking::of(queries, gallery, relevance, Similarity::InnerProduct)?;
+        measure(&ranking, &metrics, pictures, &config.bootstrap)
+    };
+    let relevance = split.text_to_image();
     let every_picture: Vec<u32> = (0..split.pictures.len() as u32).collect();
     Ok(Scores {
         manifest: manifest.clone(),
-        text_to_image: score(&text, &image, &to_image, &split.picture_of)?,
-        image_to_text: score(&image, &text, &to_image.transpose(), &every_picture)?,
+        text_to_image: score(to_image, &relevance, &split.picture_of)?,
+        image_to_text: score(to_text, &relevance.transpose(), &every_picture)?,
     })
 }
 

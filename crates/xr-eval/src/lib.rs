@@ -27,7 +27,7 @@ mod summary;
 
 pub use bootstrap::{Bootstrap, Interval};
 pub use error::{Error, Result};
-pub use evaluate::{EvalConfig, Measures, Scores, evaluate, measure};
+pub use evaluate::{Banks, EvalConfig, Measures, Scores, evaluate, evaluate_corrected, measure};
 pub use metric::Metric;
 pub use rank::Ranking;
 pub use report::Table;

@@ -3,6 +3,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use xr_data::Fingerprint;
+
 /// What can go wrong with an index, each as a sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,6 +30,19 @@ pub enum Error {
         side: Side,
         /// Its position.
         row: usize,
+    },
+    /// Rows of another model than those they are to be compared with.
+    #[error(
+        "model {} made these embeddings, and the query bank is of model {}; embed both with the \
+         same model",
+        found.short(),
+        expected.short()
+    )]
+    OtherModel {
+        /// Of the bank.
+        expected: Fingerprint,
+        /// Of the rows.
+        found: Fingerprint,
     },
     /// Another number of ids than of vectors.
     #[error("{ids} ids came with {vectors} vectors; give each vector one")]
@@ -325,6 +340,12 @@ mod tests {
             "row 3 of the gallery is not finite: it holds NaN or infinity, or its squared length \
              passes the largest f32; leave it out, or look for a division by zero where it was \
              embedded"
+        );
+        let model = |digits: &str| Fingerprint::from(digits.repeat(8));
+        assert_eq!(
+            said(Error::OtherModel { expected: model("a1"), found: model("b2") }),
+            "model b2b2b2b2b2b2 made these embeddings, and the query bank is of model \
+             a1a1a1a1a1a1; embed both with the same model"
         );
         assert_eq!(
             said(Error::IdCount { ids: 2, vectors: 3 }),

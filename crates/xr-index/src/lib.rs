@@ -9,7 +9,7 @@
 //! | `HNSW32`, `IVF1024,SQ8`, … | any index of FAISS (feature `faiss`) | most |
 //! | `http://HOST:PORT/COLLECTION` | a collection on Milvus servers (feature `milvus`) | most |
 //!
-//! A [`Catalogue`] keeps items and their embeddings on disk and loses nothing that it acknowledged.
+//! A [`QueryBank`] corrects for items that are near to every query. A [`Catalogue`] keeps items and their embeddings on disk and loses nothing that it acknowledged.
 //! [`map_blocks`] hands out the similarities themselves, for those who rank a whole gallery.
 //!
 //! ```
@@ -44,6 +44,7 @@ mod milvus;
 mod params;
 #[cfg(feature = "faiss")]
 mod positions;
+mod query_bank;
 mod scan;
 mod similarity;
 mod spec;
@@ -68,6 +69,7 @@ pub use faiss::FaissIndex;
 pub use filter::IdFilter;
 pub use metric::Metric;
 pub use params::{Effort, SearchParams};
+pub use query_bank::QueryBank;
 pub use similarity::map_blocks;
 pub use spec::{IndexSpec, open};
 

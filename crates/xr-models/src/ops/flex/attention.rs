@@ -8,7 +8,7 @@ use super::{
     arch::{Arch, dispatch},
     blocks,
     math::{dot, exp, max, sum},
-    matmul::{Matrix, add_product},
+    product::{Matrix, add_product},
     storage::{contiguous, truths},
 };
 use crate::ops::attention::MASKED;

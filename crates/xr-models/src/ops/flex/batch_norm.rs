@@ -10,11 +10,11 @@ use rayon::prelude::*;
 use super::{
     super::batch_norm::BatchNormState,
     arch::{Arch, vectorize},
+    blocks,
     channels_last::{channels_last, tensor, values},
     clamp::Clamp,
     registers::{load, store},
     storage::{self, contiguous},
-    unwritten::unwritten,
 };
 use burn::backend::Flex;
 
@@ -186,9 +186,9 @@ impl Normalize<'_> {
     fn run<S: Simd>(self, simd: S) -> Vec<f32> {
         let Self { x, norm } = self;
         let channels = norm.mean.len();
-        let mut out = unwritten(x.len());
         let task = task(channels);
-        out.par_chunks_mut(task).zip(x.par_chunks(task)).for_each(|(out, x)| {
+        blocks::generate(x.len(), task, |number, out| {
+            let x = &x[number * task..][..out.len()];
             vectorize(
                 simd,
                 #[inline(always)]
@@ -201,8 +201,7 @@ impl Normalize<'_> {
                     }
                 },
             );
-        });
-        out
+        })
     }
 }
 
@@ -331,16 +330,14 @@ impl InputGrad<'_> {
         };
         let slope: Vec<_> = sums.by_centred.iter().zip(inverse).map(slope).collect();
         let task = task(channels);
-        let mut out = unwritten(x.len());
-        let inputs = x.par_chunks(task).zip(grad.par_chunks(task));
-        out.par_chunks_mut(task).zip(inputs).for_each(|(out, (x, grad))| {
+        blocks::generate(x.len(), task, |number, out| {
+            let [x, grad] = [x, grad].map(|values| &values[number * task..][..out.len()]);
             vectorize(
                 simd,
                 #[inline(always)]
                 || input_grad(simd, x, grad, norm, [&constant, &slope], out),
             );
-        });
-        out
+        })
     }
 }
 

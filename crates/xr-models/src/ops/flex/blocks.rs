@@ -3,7 +3,7 @@
 // The one place where values are given out before they are written.
 #![allow(unsafe_code)]
 
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 
 use rayon::prelude::*;
 
@@ -52,30 +52,76 @@ pub(in crate::ops) fn for_each_rows(
 /// New values, block by block: `fill` gets the number of a block and the block, full of zeros.
 ///
 /// The zeros are written by the thread that fills the block, into its cache, and not to memory by
-/// one thread for all, as `vec![0.0; len]` would.
-///
-/// # Panics
-/// If blocks are empty.
+/// one thread for all, as `vec![0.0; len]` would. Up to [`BLOCK`] values aren't shared out.
 pub(in crate::ops) fn generate(
     len: usize,
     block: usize,
     fill: impl Fn(usize, &mut [f32]) + Send + Sync,
 ) -> Vec<f32> {
+    let fill = |number, rows: &mut Rows| fill(number, rows.all());
+    from_rows(len, [block, 1], len > BLOCK, fill)
+}
+
+/// New values in blocks of `count` rows, shared out however few they are: `fill` gets the number
+/// of a block's first row, and takes its rows.
+pub(in crate::ops) fn generate_rows(
+    len: usize,
+    row: usize,
+    count: usize,
+    fill: impl Fn(usize, &mut Rows) + Send + Sync,
+) -> Vec<f32> {
+    from_rows(len, [row, count], len > row * count, fill)
+}
+
+fn from_rows(
+    len: usize,
+    [row, count]: [usize; 2],
+    parallel: bool,
+    fill: impl Fn(usize, &mut Rows) + Send + Sync,
+) -> Vec<f32> {
     let mut values = Vec::with_capacity(len);
     let room = &mut values.spare_capacity_mut()[..len];
-    let fill = |(number, block): (usize, &mut [MaybeUninit<f32>])| fill(number, zeroed(block));
-    if len <= block.max(BLOCK) {
-        room.chunks_mut(block).enumerate().for_each(fill);
+    let row = row.max(1);
+    let fill = |(number, block): (usize, &mut [MaybeUninit<f32>])| {
+        let mut rows = Rows { room: block, row };
+        fill(number * count, &mut rows);
+        rows.all();
+    };
+    if parallel {
+        room.par_chunks_mut(row * count).enumerate().for_each(fill);
     } else {
-        room.par_chunks_mut(block).enumerate().for_each(fill);
+        room.chunks_mut(row * count).enumerate().for_each(fill);
     }
-    // SAFETY: `len` values are reserved, and they are the blocks, all of which have been zeroed.
+    // SAFETY: `len` values are reserved; they are the blocks, whose rows have all been taken, and
+    // a row is zeroed when it is taken.
     unsafe { values.set_len(len) };
     values
 }
 
-fn zeroed(block: &mut [MaybeUninit<f32>]) -> &mut [f32] {
-    block.fill(MaybeUninit::new(0.0));
+/// Rows of a block that are still to be filled, zeroed when they are taken.
+pub(in crate::ops) struct Rows<'a> {
+    room: &'a mut [MaybeUninit<f32>],
+    row: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// All that are left.
+    pub fn all(&mut self) -> &'a mut [f32] {
+        zeroed(mem::take(&mut self.room))
+    }
+}
+
+impl<'a> Iterator for Rows<'a> {
+    type Item = &'a mut [f32];
+
+    fn next(&mut self) -> Option<&'a mut [f32]> {
+        let row = self.room.split_off_mut(..self.row.min(self.room.len()))?;
+        (!row.is_empty()).then(|| zeroed(row))
+    }
+}
+
+fn zeroed(room: &mut [MaybeUninit<f32>]) -> &mut [f32] {
+    room.fill(MaybeUninit::new(0.0));
     // SAFETY: all of it has just been written.
-    unsafe { block.assume_init_mut() }
+    unsafe { room.assume_init_mut() }
 }

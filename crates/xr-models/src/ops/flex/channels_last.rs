@@ -5,9 +5,8 @@ use burn::{
     backend::flex::{FlexTensor, Layout},
     tensor::{Bytes, DType, Shape},
 };
-use rayon::prelude::*;
 
-use super::{storage::contiguous, unwritten::unwritten};
+use super::{blocks, storage::contiguous};
 
 /// The same tensor with its values in this order; copies only if they aren't.
 pub(super) fn channels_last(x: FlexTensor) -> FlexTensor {
@@ -41,9 +40,7 @@ fn reordered(x: FlexTensor) -> FlexTensor {
     let shape @ [_, channels, height, width] = x.layout().shape().dims();
     let planes = x.as_slice().expect("a contiguous tensor of f32");
     let plane = height * width;
-    let mut out = unwritten(x.layout().num_elements());
-    let rows = out.par_chunks_mut((width * channels).max(1)).enumerate();
-    rows.for_each(|(row, out)| {
+    let out = blocks::generate(x.layout().num_elements(), width * channels, |row, out| {
         let (picture, row) = (row / height, row % height);
         for channel in 0..channels {
             let values = &planes[(picture * channels + channel) * plane + row * width..][..width];

@@ -6,9 +6,9 @@ use rayon::prelude::*;
 
 use super::{
     arch::{Arch, dispatch},
+    blocks,
     channels_last::{self, channels_last},
     storage::{self, contiguous},
-    unwritten::unwritten,
 };
 
 pub(super) fn forward(x: FlexTensor) -> FlexTensor {
@@ -41,9 +41,9 @@ pub(super) fn backward(grad: FlexTensor, shape: [usize; 4]) -> FlexTensor {
     let [_, channels, height, width] = shape;
     let grad = contiguous(grad);
     let share = 1.0 / (height * width) as f32;
-    let mut out = unwritten(shape.iter().product());
-    let pictures = out.par_chunks_mut((height * width * channels).max(1));
-    pictures.zip(storage::values(&grad).par_chunks(channels.max(1))).for_each(|(out, grad)| {
+    let picture = height * width * channels;
+    let out = blocks::generate(shape.iter().product(), picture, |number, out| {
+        let grad = &storage::values(&grad)[number * channels..][..channels];
         let grad: Vec<_> = grad.iter().map(|grad| grad * share).collect();
         out.chunks_exact_mut(channels).for_each(|pixel| pixel.copy_from_slice(&grad));
     });

@@ -20,12 +20,10 @@ mod dropout;
 mod global_avg_pool2d;
 mod linear;
 mod math;
-mod matmul;
 mod packed;
 mod product;
 mod registers;
 mod storage;
-mod unwritten;
 
 use burn::{
     backend::{

@@ -9,14 +9,14 @@ use rayon::prelude::*;
 use super::{
     super::{
         arch::vectorize,
+        blocks,
         clamp::Clamp,
         packed::packed,
         product::{
-            Accumulate, Columns, Matrix, Panels, Rows, Write, multiply, multiply_rows, rows_of_task,
+            Accumulate, Columns, Matrix, Panels, Rows, Write, multiply, product, rows_of_task,
         },
         registers::registers,
         storage::{contiguous, values},
-        unwritten::unwritten,
     },
     window::Window,
 };
@@ -58,33 +58,25 @@ impl WithSimd for Forward<'_> {
 impl Forward<'_> {
     fn run<S: Simd>(self, simd: S) -> Vec<f32> {
         let Self { window, x, residual, clamp, .. } = self;
-        let [_, width] = window.channels;
         let panels = if self.keep_weight {
             packed(self.weight, || self.pack(simd))
         } else {
             Arc::new(self.pack(simd))
         };
         let bias = registers(simd, self.bias.unwrap_or_default());
-        let residual = residual.map(|values| matrix(values.len() / width, values));
         let finish = Write { bias: &bias, residual, clamp };
-        let mut out = unwritten(window.values_out());
         if window.is_pointwise() {
-            multiply_rows(simd, x, &panels, finish, &mut out);
+            product(simd, x, &panels, finish, |_| ())
         } else {
-            multiply_patches(simd, window, x, &panels, finish, &mut out);
+            multiply_patches(simd, window, x, &panels, finish)
         }
-        out
     }
 
     fn pack<S: Simd>(&self, simd: S) -> Panels<S> {
         let weight = contiguous(self.weight.clone());
         let weight = by_pixel(self.window, values(&weight));
-        Panels::new(simd, matrix(self.window.channels[1], &weight).transpose())
+        Panels::new(simd, Matrix::new(&weight, self.window.depth()).transpose())
     }
-}
-
-fn matrix(rows: usize, values: &[f32]) -> Matrix<'_> {
-    Matrix { values, rows, columns: values.len() / rows.max(1), transposed: false }
 }
 
 /// Weights `[out, in, height, width]` as `[out, height, width, in]`.
@@ -111,21 +103,16 @@ fn multiply_patches<S: Simd>(
     x: &[f32],
     right: &Panels<S>,
     finish: Write<S>,
-    out: &mut [f32],
-) {
+) -> Vec<f32> {
     let (depth, [_, width]) = (window.depth(), window.channels);
-    let rows = rows_of_task(out.len() / width, depth, width);
-    out.par_chunks_mut(rows * width).enumerate().for_each_init(Vec::new, |patches, (task, out)| {
-        let (first, rows) = (task * rows, out.len() / width);
-        patches.resize(rows * depth, 0.0);
-        window.gather(x, first..first + rows, patches);
-        let finish = finish.skip(first);
-        vectorize(
-            simd,
-            #[inline(always)]
-            || multiply(simd, Rows(patches), right, finish, out),
-        );
-    });
+    let rows = rows_of_task(window.batch * window.pixels_out(), depth, width);
+    blocks::generate_rows(window.values_out(), width, rows, |first, out| {
+        let out = out.all();
+        let rows = out.len() / width;
+        let mut patches = vec![0.0; rows * depth];
+        window.gather(x, first..first + rows, &mut patches);
+        multiply(simd, Rows(&patches, depth), right, finish.skip(first, width), out);
+    })
 }
 
 /// The gradient with respect to the input.
@@ -148,11 +135,9 @@ impl InputGrad<'_> {
     fn run<S: Simd>(self, simd: S) -> Vec<f32> {
         let Self { window, grad, .. } = self;
         let weight = by_pixel(window, self.weight);
-        let panels = Panels::new(simd, matrix(window.channels[1], &weight));
+        let panels = Panels::new(simd, Matrix::new(&weight, window.depth()));
         if window.is_pointwise() {
-            let mut out = unwritten(window.values_in());
-            multiply_rows(simd, grad, &panels, Write::sums(), &mut out);
-            return out;
+            return product(simd, grad, &panels, Write::sums(), |_| ());
         }
         let mut out = vec![0.0; window.values_in()];
         let pictures = out.par_chunks_mut(window.pixels_in() * window.channels[0]);
@@ -179,11 +164,7 @@ fn scatter_products<S: Simd>(
     for (task, grad) in grad.chunks(rows * width).enumerate() {
         let (first, rows) = (task * rows, grad.len() / width);
         let patches = &mut patches[..rows * depth];
-        vectorize(
-            simd,
-            #[inline(always)]
-            || multiply(simd, Rows(grad), right, Write::sums(), patches),
-        );
+        multiply(simd, Rows(grad, width), right, Write::sums(), patches);
         window.scatter(patches, first..first + rows, out);
     }
 }
@@ -237,16 +218,14 @@ impl WeightGrad<'_> {
         let (mut panels, mut patches) = (Panels::empty(), Vec::new());
         for pixel in pixels.clone().step_by(step) {
             let pixels = pixel..pixels.end.min(pixel + step);
-            let patches = matrix(pixels.len(), self.patches(pixels.clone(), &mut patches));
+            let patches = Matrix::new(self.patches(pixels.clone(), &mut patches), depth);
             let left = Columns(&self.grad[pixels.start * width + first..], width);
             vectorize(
                 simd,
                 #[inline(always)]
-                || {
-                    panels.refill(simd, patches);
-                    multiply(simd, left, &panels, Accumulate, out);
-                },
+                || panels.refill(simd, patches),
             );
+            multiply(simd, left, &panels, Accumulate, out);
         }
     }
 

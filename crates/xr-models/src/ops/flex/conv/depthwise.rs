@@ -12,9 +12,9 @@ use rayon::prelude::*;
 use super::{
     super::{
         arch::vectorize,
+        blocks::{self, Rows},
         clamp::Clamp,
         registers::{load, registers, store},
-        unwritten::unwritten,
     },
     window::{Axis, Window},
 };
@@ -84,13 +84,12 @@ impl Forward<'_> {
             None => no_bias(simd, window),
         };
         let filter = Filter::<S, K> { weights: by_row(simd, self.weight), bias, clamp };
-        let mut out = unwritten(window.values_out());
-        for_each_band(window, &mut out, |picture, first, out| {
+        let mut out = bands(window, |picture, rows, out| {
             let source = Source { values: pictures(x, window, picture), window, spread: 1 };
             vectorize(
                 simd,
                 #[inline(always)]
-                || band::<S, K, STRIDE>(simd, source, &filter, first, out),
+                || band::<S, K, STRIDE>(simd, source, &filter, rows.clone(), out),
             );
         });
         if let Some(residual) = self.residual {
@@ -110,19 +109,19 @@ fn pictures(x: &[f32], window: Window, picture: usize) -> &[f32] {
     &x[picture * values..][..values]
 }
 
-/// Runs `f` on bands of rows of the output: with the number of the picture and of the first row.
-fn for_each_band(window: Window, out: &mut [f32], f: impl Fn(usize, usize, &mut [f32]) + Sync) {
-    let row = window.width.output * window.channels[1];
+/// The output, made in bands of rows: `f` gets the number of the picture, and takes these of its rows.
+fn bands(window: Window, f: impl Fn(usize, Range<usize>, &mut Rows) + Send + Sync) -> Vec<f32> {
+    let height = window.height.output;
     let bands = TASKS.div_ceil(window.batch.max(1));
-    let rows = window.height.output.div_ceil(bands).max(MIN_ROWS);
-    if out.is_empty() {
-        return;
-    }
-    out.par_chunks_mut(window.height.output * row).enumerate().for_each(|(picture, out)| {
-        out.par_chunks_mut(rows * row)
-            .enumerate()
-            .for_each(|(band, out)| f(picture, band * rows, out));
-    });
+    let rows = height.div_ceil(bands).max(MIN_ROWS);
+    let row = window.width.output * window.channels[1];
+    blocks::generate_rows(window.values_out(), row, rows, |first, out| {
+        let end = (first + rows).min(window.batch * height);
+        for picture in first / height..end.div_ceil(height) {
+            let [first, end] = [first, end].map(|row| row.saturating_sub(picture * height));
+            f(picture, first..end.min(height), out);
+        }
+    })
 }
 
 /// Weights `[channels, 1, height, width]` as `[height, channels, width]`, a register's width of
@@ -241,19 +240,19 @@ fn read_pixels<'a, S: Simd>(
     }
 }
 
-/// Rows of one picture of the output, from `first` on.
+/// Some rows of one picture of the output.
 #[inline(always)]
 fn band<S: Simd, const K: usize, const STRIDE: usize>(
     simd: S,
     source: Source,
     filter: &Filter<S, K>,
-    first: usize,
-    out: &mut [f32],
+    rows: Range<usize>,
+    out: &mut Rows,
 ) {
-    let Window { width, channels: [channels, _], .. } = source.window;
-    let mut ring = Ring::new(simd, source, first);
-    for (y, out) in out.chunks_exact_mut(width.output * channels).enumerate() {
-        let row = Row { simd, x: ring.rows::<K>(simd, first + y), filter, channels };
+    let [channels, _] = source.window.channels;
+    let mut ring = Ring::new(simd, source, rows.start);
+    for (row, out) in rows.zip(out) {
+        let row = Row { simd, x: ring.rows::<K>(simd, row), filter, channels };
         row.run::<STRIDE>(out);
     }
 }
@@ -384,18 +383,16 @@ impl InputGrad<'_> {
         let [height, width] = [window.height, window.width].map(reversed);
         let [from, to] = window.channels;
         let back = Window { channels: [to, from], height, width, ..window };
-        let mut out = unwritten(window.values_in());
         let (values, spread) = (window.pixels_out() * to, window.width.stride);
-        for_each_band(back, &mut out, |picture, first, out| {
+        bands(back, |picture, rows, out| {
             let values = &grad[picture * values..][..values];
             let source = Source { values, window: back, spread };
             vectorize(
                 simd,
                 #[inline(always)]
-                || band::<S, K, 1>(simd, source, &filter, first, out),
+                || band::<S, K, 1>(simd, source, &filter, rows.clone(), out),
             );
-        });
-        out
+        })
     }
 }
 
