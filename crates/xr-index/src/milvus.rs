@@ -42,7 +42,8 @@ const FILTER: usize = 10_000;
 /// What differs from an index in memory: others may change the collection, and
 /// [`len`](VectorIndex::len) is what was there when it was opened, and what was added and removed
 /// since through this value. An addition that fails half-way leaves a part. [`save`](VectorIndex::save)
-/// writes where the collection is and not what is in it. A call waits for the servers, up to three
+/// writes where the collection is and not what is in it. An id may be anything but 2⁶³, which Milvus
+/// can't read. A call waits for the servers, up to three
 /// minutes if they don't answer, and must not be made on a thread of an asynchronous runtime.
 #[derive(Debug)]
 pub struct MilvusIndex {

@@ -15,8 +15,8 @@ use serde_json::json;
 use tempfile::TempDir;
 use xr_data::{Embeddings, Fingerprint};
 use xr_index::{
-    Catalogue, Config, IndexSpec, Item, Metric, MilvusCatalogue, MilvusIndex, NewItem, Pushed,
-    Query, Space, VectorIndex,
+    Catalogue, Config, Found, IndexSpec, Item, Metric, MilvusCatalogue, MilvusIndex, NewItem,
+    Pushed, Query, Space, VectorIndex,
 };
 
 const DIM: usize = 16;
@@ -81,18 +81,23 @@ fn same(catalogue: &Catalogue, there: &MilvusCatalogue) {
     for conditions in [vec![], vec!["third=1"], vec!["even=true", "third=2"], vec!["third=7"]] {
         let conditions: Vec<_> = conditions.iter().map(|text| text.parse().unwrap()).collect();
         for space in Space::ALL {
-            let query = Query { space, k: 10, conditions: &conditions, ..Query::default() };
-            let expected = catalogue.search(&queries, &query).unwrap();
+            let query = Query { space, conditions: &conditions, ..Query::default() };
+            let all = Query { k: 1_000, ..query };
+            let expected = catalogue.search(&queries, &all).unwrap();
             let found = there.search(&queries, &query).unwrap();
-            for (found, expected) in found.iter().zip(&expected) {
-                let items =
-                    |found: &[xr_index::Found]| found.iter().map(|f| f.item).collect::<Vec<_>>();
-                assert_eq!(items(found), items(expected));
-                let close =
-                    |(a, b): (&xr_index::Found, &xr_index::Found)| (a.score - b.score).abs() < 1e-5;
-                assert!(found.iter().zip(expected).all(close));
-            }
+            found.iter().zip(&expected).for_each(|(found, all)| as_good(found, all));
         }
+    }
+}
+
+/// As many as there may be, each with its true score, which is that of its rank: servers sum in
+/// another order, so that what is nearly equal may change places.
+fn as_good(found: &[Found], all: &[Found]) {
+    assert_eq!(found.len(), all.len().min(10));
+    for (found, of_rank) in found.iter().zip(all) {
+        let truly = all.iter().find(|other| other.item == found.item).unwrap();
+        let close = |other: &Found| (found.score - other.score).abs() < 1e-5;
+        assert!(close(truly) && close(of_rank), "{found:?}, truly {truly:?}, {of_rank:?}");
     }
 }
 
@@ -152,15 +157,17 @@ fn a_restart_loses_nothing() {
     let restart = env::var("XR_MILVUS_RESTART").expect("XR_MILVUS_RESTART");
     let (_dir, catalogue) = catalogue(12_000);
     let mut restarted = None;
-    let pushed = MilvusCatalogue::push(&catalogue, &address("restarted"), |done, _| {
-        if done > 10_000 && restarted.is_none() {
-            restarted = Some(Command::new("bash").args(["-c", &restart]).spawn().unwrap());
-        }
-    });
+    let pushed =
+        MilvusCatalogue::push(&catalogue, &(address("restarted") + "?index=FLAT"), |done, _| {
+            if done > 10_000 && restarted.is_none() {
+                restarted = Some(Command::new("bash").args(["-c", &restart]).spawn().unwrap());
+            }
+        });
     assert!(restarted.expect("a restart").wait().unwrap().success());
     let pushed = pushed.unwrap();
     assert_eq!((pushed.vectors, pushed.removed), (36_000, 0));
-    assert!(pushed.recall >= 0.95, "{pushed:?}");
+    // Everything is compared with everything: less than all would be lost.
+    assert_eq!(pushed.recall, 1., "{pushed:?}");
 }
 
 #[test]

@@ -107,7 +107,8 @@ impl Partition {
         if let Ok(token) = env::var(TOKEN) {
             config = config.token(token);
         }
-        let client = patiently(|e| !is_timeout(e) && passes(e), || ClientV2::new(&config));
+        let client =
+            patiently(|e| !is_timeout(e) && passes(e), async || ClientV2::new(&config).await);
         let client = client?.map_err(|error| match error {
             error if is_timeout(&error) => {
                 Error::MilvusUnreachable { server: target.server.clone() }
@@ -241,12 +242,12 @@ impl Partition {
 
     /// Has the servers read the collection, so that it can be searched.
     pub fn load(&self) -> Result<()> {
-        let name = &self.target.collection;
-        self.call(|client| async move {
-            client
-                .load_collection(LoadCollectionRequest::builder().collection_name(name).build()?)
-                .await
-        })
+        self.call(|client| async move { self.load_once(&client).await })
+    }
+
+    async fn load_once(&self, client: &ClientV2) -> sdk::error::Result<()> {
+        let request = LoadCollectionRequest::builder().collection_name(&self.target.collection);
+        client.load_collection(request.build()?).await
     }
 
     /// Has the servers write what they hold in memory to their storage and index it.
@@ -275,9 +276,10 @@ impl Partition {
         Ok(())
     }
 
-    /// Removes vectors, whether they are there or not.
+    /// Removes vectors, whether they are there or not; whoever reads afterwards sees it.
     pub fn delete(&self, ids: &[u64]) -> Result<()> {
         let Target { collection, partition, .. } = &self.target;
+        let Some(last) = ids.last() else { return Ok(()) };
         ids.chunks(IDS).try_for_each(|ids| {
             let filter = &among(ids);
             self.call(|client| async move {
@@ -285,7 +287,9 @@ impl Partition {
                 client.delete(request.partition_name(partition).filter(filter).build()?).await
             })
             .map(drop)
-        })
+        })?;
+        // Milvus 2.3 doesn't say when a deletion was, so that sessions don't wait for it: this does.
+        self.ids(&among(&[*last])).map(drop)
     }
 
     /// Which of these are there, each once.
@@ -416,7 +420,15 @@ impl Partition {
     where
         F: Future<Output = sdk::error::Result<T>>,
     {
-        let done = patiently(passes, || request(self.client.clone()))?;
+        let attempt = async || match request(self.client.clone()).await {
+            // Milvus Lite starts with nothing loaded.
+            Err(error) if is_not_loaded(&error) => {
+                self.load_once(&self.client).await?;
+                request(self.client.clone()).await
+            }
+            done => done,
+        };
+        let done = patiently(passes, attempt)?;
         done.map_err(|error| said(&self.target, error))
     }
 }
@@ -441,13 +453,10 @@ fn runtime() -> Result<&'static Runtime> {
 }
 
 /// Makes a call, and again, after pauses that double, while it fails for a reason that passes.
-fn patiently<T, F>(
+fn patiently<T>(
     passes: impl Fn(&sdk::error::Error) -> bool,
-    call: impl Fn() -> F,
-) -> Result<sdk::error::Result<T>>
-where
-    F: Future<Output = sdk::error::Result<T>>,
-{
+    call: impl AsyncFn() -> sdk::error::Result<T>,
+) -> Result<sdk::error::Result<T>> {
     let (runtime, start, mut pause) = (runtime()?, Instant::now(), FIRST_PAUSE);
     loop {
         match runtime.block_on(call()) {
@@ -488,6 +497,15 @@ fn passes(error: &sdk::error::Error) -> bool {
 /// Does nobody answer?
 fn is_timeout(error: &sdk::error::Error) -> bool {
     matches!(error, sdk::error::Error::Timeout(_))
+}
+
+/// Does the collection lie in the servers' storage only?
+fn is_not_loaded(error: &sdk::error::Error) -> bool {
+    match error {
+        sdk::error::Error::RetryExhausted { source, .. } => is_not_loaded(source),
+        sdk::error::Error::Server(error) => error.code() == 101,
+        _ => false,
+    }
 }
 
 /// Both servers' ways to say that a field has no index.
