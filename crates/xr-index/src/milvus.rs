@@ -43,7 +43,7 @@ const FILTER: usize = 10_000;
 /// [`len`](VectorIndex::len) is what was there when it was opened, and what was added and removed
 /// since through this value. An addition that fails half-way leaves a part. [`save`](VectorIndex::save)
 /// writes where the collection is and not what is in it. An id may be anything but 2⁶³, which Milvus
-/// can't read. A call waits for the servers, up to three
+/// can't read. A call waits for the servers, up to five
 /// minutes if they don't answer, and must not be made on a thread of an asynchronous runtime.
 #[derive(Debug)]
 pub struct MilvusIndex {

@@ -125,7 +125,7 @@ fn a_pushed_catalogue_finds_what_the_catalogue_finds() {
 #[ignore = "needs a server"]
 fn a_second_push_brings_what_changed() {
     let (_dir, catalogue) = catalogue(300);
-    let uri = address("again") + "?consistency=strong";
+    let uri = address("again") + "?index=FLAT&consistency=strong";
     push(&catalogue, &uri);
     catalogue.remove(&[0, 5, 299]).unwrap();
     catalogue.put(&[new(7), new(1_000)]).unwrap();

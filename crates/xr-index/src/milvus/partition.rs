@@ -24,8 +24,9 @@ const TOKEN: &str = "MILVUS_TOKEN";
 const CONNECTING: Duration = Duration::from_secs(10);
 /// For one attempt of one call.
 const ATTEMPT: Duration = Duration::from_secs(60);
-/// How long a call is tried again: longer than a server takes to start, 30 s.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a call is tried again. A server that was killed is there again after up to two and a half
+/// minutes: its port and its old session have to run out, and it has to load.
+const PATIENCE: Duration = Duration::from_secs(300);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -60,8 +61,6 @@ pub(super) struct Contents {
 pub(super) struct Partition {
     pub target: Target,
     client: ClientV2,
-    /// Milvus Lite says L2 distances, where Milvus says their squares.
-    roots: bool,
 }
 
 /// Vectors to be written, and what they are of.
@@ -115,12 +114,7 @@ impl Partition {
             }
             error => said(&target, error),
         })?;
-        let mut partition = Self { target, client, roots: false };
-        let version = partition.call(|client| async move {
-            client.server_version(GetServerVersionRequest::builder().build()?).await
-        })?;
-        partition.roots = version.version().starts_with("milvus_lite");
-        Ok(partition)
+        Ok(Self { target, client })
     }
 
     /// Another value for the same vectors.
@@ -130,7 +124,7 @@ impl Partition {
 
     /// Another partition of the collection.
     pub fn of(&self, target: Target) -> Self {
-        Self { target, client: self.client.clone(), roots: self.roots }
+        Self { target, client: self.client.clone() }
     }
 
     /// What the collection is of; none if there is no such collection.
@@ -381,33 +375,22 @@ impl Partition {
             .extra_params(wanted.effort.clone())
             .consistency_level(self.target.consistency);
         if let Some(bound) = wanted.bound {
-            request = request.radius(self.radius(bound, metric));
+            request = request.radius(radius(bound, metric));
         }
         let found = self.call(|client| {
             let request = request.clone().build();
             async move { client.search(request?).await }
         })?;
-        Ok(found.results().iter().map(|found| self.hits(found, metric)).collect())
+        Ok(found.results().iter().map(|found| Self::hits(found, metric)).collect())
     }
 
-    /// What a server excludes from a range.
-    fn radius(&self, bound: f32, metric: Metric) -> f64 {
-        match metric {
-            Metric::L2 if self.roots => f64::from(bound).sqrt().next_up(),
-            Metric::L2 => bound.next_up().into(),
-            Metric::InnerProduct | Metric::Cosine => bound.next_down().into(),
-        }
-    }
-
-    fn hits(&self, found: &SingleResult, metric: Metric) -> Vec<Owned> {
+    fn hits(found: &SingleResult, metric: Metric) -> Vec<Owned> {
         let Ids::Int64(ids) = found.get_ids() else { return vec![] };
-        let square = self.roots && metric == Metric::L2;
-        let scores = found.get_scores().iter().map(|s| if square { s * s } else { *s });
         let owners = numbers(found.get_output_field(OWNER));
-        let hits = ids.iter().zip(scores).zip(owners);
+        let hits = ids.iter().zip(found.get_scores()).zip(owners);
         // Smaller similarities are worse, whatever the metric.
         let hits = hits.map(|((id, score), owner)| Owned {
-            hit: Hit { id: id.cast_unsigned(), score: metric.score(score) },
+            hit: Hit { id: id.cast_unsigned(), score: metric.score(*score) },
             owner,
         });
         let mut hits: Vec<_> = hits.collect();
@@ -436,6 +419,14 @@ impl Partition {
 impl fmt::Debug for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Partition").field(&self.target.uri).finish()
+    }
+}
+
+/// What a server excludes from a range.
+fn radius(bound: f32, metric: Metric) -> f64 {
+    match metric {
+        Metric::L2 => bound.next_up().into(),
+        Metric::InnerProduct | Metric::Cosine => bound.next_down().into(),
     }
 }
 
