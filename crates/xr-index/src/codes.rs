@@ -7,7 +7,7 @@
 
 use std::{array, ops::Range};
 
-use crate::{Metric, similarity::Rows};
+use crate::{Metric, prefetch::prefetch_behind, similarity::Rows};
 
 /// A row is filled up with zeros to a multiple of this: a register of AVX-512.
 const LANES: usize = 64;
@@ -20,9 +20,6 @@ const QUERIES: usize = 4;
 const ROWS: usize = 2;
 /// Rows taken together for a query left over.
 const ROWS_OF_ONE: usize = 4;
-
-/// Bytes ahead of those being read that are asked for: a memory's latency at the speed of one core.
-const AHEAD: usize = 4096;
 
 /// Bytes of rows compared with all queries before going on: they stay in any L2 cache.
 const BLOCK_BYTES: usize = 128 * 1024;
@@ -172,8 +169,7 @@ impl Comparison<'_> {
         let at = self.rows.start + first_row;
         // Other queries find the rows in the cache.
         if first_query == 0 {
-            let begin = at * self.codes.width + AHEAD;
-            prefetch(&self.codes.bytes, begin..begin + R * self.codes.width);
+            prefetch_behind(&self.codes.bytes[at * self.codes.width..][..R * self.codes.width]);
         }
         let products =
             kernel.products(queries, array::from_fn::<_, R, _>(|r| self.codes.row(at + r)));
@@ -185,19 +181,6 @@ impl Comparison<'_> {
                 *out = product * scale.factor + scale.term;
             }
         }
-    }
-}
-
-/// Asks for bytes that are needed soon; a hint, and only on x86. Several rows are read at once, which
-/// a processor does not foresee.
-#[inline(always)]
-#[allow(unsafe_code, unused_variables)]
-fn prefetch(bytes: &[u8], range: Range<usize>) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    for line in bytes.get(range).unwrap_or_default().chunks(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every x86-64 has the instruction, and the address is a slice's.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
 }
 

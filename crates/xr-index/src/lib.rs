@@ -41,6 +41,7 @@ mod metric;
 mod params;
 #[cfg(feature = "faiss")]
 mod positions;
+mod prefetch;
 mod query_bank;
 mod scan;
 mod similarity;
