@@ -35,6 +35,7 @@ pub enum Index {
     Info(Info),
     Verify(Verify),
     Tune(Tune),
+    Push(Push),
 }
 
 impl Index {
@@ -46,6 +47,7 @@ impl Index {
             Self::Info(info) => info.run(),
             Self::Verify(verify) => verify.run(),
             Self::Tune(tune) => tune.run(),
+            Self::Push(push) => push.run(),
         }
     }
 }
@@ -273,6 +275,39 @@ fn panels(report: &TuneReport) -> Vec<Panel> {
         Panel { title, x: format!("recall@{}", report.k), curves, mark: None }
     };
     (0..kinds).map(panel).collect()
+}
+
+/// Brings a catalogue to Milvus servers, and what changed in it since the last time.
+///
+/// What is there already isn't sent again: a push that was killed goes on where it was. At the end
+/// the vectors are counted and some of them looked for.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Folder of the catalogue.
+    catalogue: PathBuf,
+    /// Collection, such as http://localhost:19530/shelf or
+    /// http://localhost:19530/shelf?index=IVF_SQ8&nlist=4096.
+    #[arg(long, value_name = "URI")]
+    to: String,
+}
+
+impl Push {
+    #[cfg(feature = "milvus")]
+    fn run(&self) -> Result<()> {
+        let catalogue = open(&self.catalogue)?;
+        let progress = |done, all| eprintln!("{done} of {all} embeddings are there");
+        let pushed = xr::index::MilvusCatalogue::push(&catalogue, &self.to, progress)?;
+        println!(
+            "{} embeddings are there, {} of them new; {} removed; recall@10 {:.3}",
+            pushed.vectors, pushed.sent, pushed.removed, pushed.recall
+        );
+        Ok(())
+    }
+
+    #[cfg(not(feature = "milvus"))]
+    fn run(&self) -> Result<()> {
+        Err(xr::index::Error::WithoutMilvus(self.to.clone()).into())
+    }
 }
 
 /// Opens a catalogue, and says what had to be mended.

@@ -3,11 +3,12 @@ use std::path::PathBuf;
 use clap::Args;
 use xr::{
     Match, Run,
+    data::Embeddings,
     eval::plot::{
         self,
         gallery::{Found, Row, draw},
     },
-    index::{Catalogue, Condition, Query},
+    index::{self, Catalogue, Condition, IndexSpec, Item, Query},
     models::embed,
     source_of,
 };
@@ -24,9 +25,10 @@ pub struct Search {
     /// Folder of the run whose model embeds the query, and whose pictures `xr embed` embedded.
     #[arg(long = "in", value_name = "RUN")]
     run: PathBuf,
-    /// Search in a catalogue that `xr index build` made.
-    #[arg(long, value_name = "DIR", conflicts_with = "gallery")]
-    catalogue: Option<PathBuf>,
+    /// Search in a catalogue: a folder that `xr index build` made, or a collection on Milvus
+    /// servers that `xr index push` made, such as http://localhost:19530/shelf.
+    #[arg(long, value_name = "DIR|URI", conflicts_with = "gallery")]
+    catalogue: Option<String>,
     /// Only what has this value in its metadata; may be given several times.
     #[arg(long = "where", value_name = "FIELD=VALUE", requires = "catalogue")]
     conditions: Vec<Condition>,
@@ -41,21 +43,20 @@ pub struct Search {
 impl Search {
     pub fn run(&self, global: &Global) -> Result<()> {
         match &self.catalogue {
-            Some(catalogue) => self.in_catalogue(&Catalogue::open(catalogue)?, global),
+            Some(catalogue) => self.in_catalogue(catalogue, global),
             None => self.in_run(global),
         }
     }
 
-    fn in_catalogue(&self, catalogue: &Catalogue, global: &Global) -> Result<()> {
+    fn in_catalogue(&self, catalogue: &str, global: &Global) -> Result<()> {
         let embedder = Run::open(&self.run)?.embedder(&global.device()?)?;
         let queries = embedder.texts(&[&self.query], embed::Run::new(1))?;
         let query = Query { k: self.top, conditions: &self.conditions, ..Query::default() };
-        for found in &catalogue.search(&queries, &query)?[0] {
-            if let Some(item) = catalogue.item(found.item)? {
-                println!("{:.4}  {}", found.score, item.source);
-            }
+        if let Ok(IndexSpec::Milvus(uri)) = catalogue.parse() {
+            return on_servers(&uri, &queries, &query);
         }
-        Ok(())
+        let catalogue = Catalogue::open(catalogue.as_ref())?;
+        print(&catalogue.search(&queries, &query)?, |id| catalogue.item(id))
     }
 
     fn in_run(&self, global: &Global) -> Result<()> {
@@ -68,6 +69,30 @@ impl Search {
         }
         Ok(())
     }
+}
+
+#[cfg(feature = "milvus")]
+fn on_servers(uri: &str, queries: &Embeddings, query: &Query) -> Result<()> {
+    let catalogue = xr::index::MilvusCatalogue::open(uri)?;
+    print(&catalogue.search(queries, query)?, |id| catalogue.item(id))
+}
+
+#[cfg(not(feature = "milvus"))]
+fn on_servers(uri: &str, _: &Embeddings, _: &Query) -> Result<()> {
+    Err(index::Error::WithoutMilvus(uri.into()).into())
+}
+
+/// What was found for the only query.
+fn print(
+    found: &[Vec<index::Found>],
+    item: impl Fn(u64) -> index::Result<Option<Item>>,
+) -> Result<()> {
+    for found in &found[0] {
+        if let Some(item) = item(found.item)? {
+            println!("{:.4}  {}", found.score, item.source);
+        }
+    }
+    Ok(())
 }
 
 /// A row of a gallery for a query without a right answer.

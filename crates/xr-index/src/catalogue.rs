@@ -281,8 +281,12 @@ impl Catalogue {
     /// them, and gives the space of what was removed back.
     ///
     /// # Errors
-    /// Those of [`IndexSpec::build`]; the catalogue then stays as it was.
+    /// Those of [`IndexSpec::build`]; the catalogue then stays as it was. [`Error::Elsewhere`] for
+    /// an index on servers: `MilvusCatalogue::push` brings a catalogue there.
     pub fn rebuild(&mut self, index: IndexSpec, effort: Effort) -> Result<()> {
+        if let IndexSpec::Milvus(uri) = index {
+            return Err(Error::Elsewhere(uri));
+        }
         let config = Config { index, effort, ..self.config.clone() };
         let build = |space| build(&config, &self.store, space);
         let indexes = [build(Space::Pictures)?, build(Space::Texts)?];
@@ -335,6 +339,14 @@ impl Catalogue {
     /// [`Error::Store`].
     pub fn embeddings(&self, space: Space) -> Result<(Vec<u64>, Embeddings)> {
         stored(&self.config, &self.store, space)
+    }
+
+    /// The items of vectors; none for one that is no more.
+    #[cfg(feature = "milvus")]
+    pub(crate) fn items_of(&self, space: Space, vectors: &[u64]) -> Result<Vec<Option<Item>>> {
+        let owners = self.store.owners(space, vectors)?;
+        let item = |owner: Option<u64>| Ok(owner.map(|id| self.item(id)).transpose()?.flatten());
+        owners.into_iter().map(item).collect()
     }
 
     fn index(&self, space: Space) -> RwLockReadGuard<'_, Box<dyn VectorIndex>> {

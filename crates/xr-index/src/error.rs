@@ -63,8 +63,9 @@ pub enum Error {
     UnknownMetric(String),
     /// A name that is no [`IndexSpec`](crate::IndexSpec).
     #[error(
-        "`{0}` is no index; there are exact, exact-i8 and what FAISS' index factory takes, such as \
-         HNSW32 or IVF1024,SQ8"
+        "`{0}` is no index; there are exact, exact-i8, what FAISS' index factory takes, such as \
+         HNSW32 or IVF1024,SQ8, and collections on Milvus servers, such as \
+         http://localhost:19530/shelf"
     )]
     UnknownIndex(String),
     /// Text that is no search parameter.
@@ -106,6 +107,119 @@ pub enum Error {
         /// What this CPU has.
         cpu: &'static str,
     },
+    /// A collection on Milvus servers, and no client for them.
+    #[error(
+        "{0} is a collection on Milvus servers, for which this program was built without a client; \
+         build it with `--features milvus`"
+    )]
+    WithoutMilvus(String),
+    /// Text that is no address of a collection.
+    #[error(
+        "`{uri}` is no collection on Milvus servers: {why}; write it as \
+         http://HOST:PORT/COLLECTION, such as http://localhost:19530/shelf or \
+         http://localhost:19530/shelf?index=IVF_SQ8&nlist=4096"
+    )]
+    MilvusAddress {
+        /// The text.
+        uri: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No server at an address.
+    #[error(
+        "{server}: no Milvus server has answered within 10 s; is it running there? It listens on \
+         port 19530 unless told otherwise"
+    )]
+    MilvusUnreachable {
+        /// Its address.
+        server: String,
+    },
+    /// What a Milvus server refuses to do, or has failed to do for minutes.
+    #[error("Milvus, about {collection}: {why}")]
+    Milvus {
+        /// The address of the collection.
+        collection: String,
+        /// What the server said.
+        why: String,
+    },
+    /// A server without the collection.
+    #[error("{collection}: the server has no such collection; make it with `xr index push`")]
+    NoCollection {
+        /// The address of the collection.
+        collection: String,
+    },
+    /// A collection that says nothing of its model and metric.
+    #[error("{collection}: xr hasn't made this collection; name another, and xr will make it")]
+    ForeignCollection {
+        /// The address of the collection.
+        collection: String,
+    },
+    /// A collection that can't hold these vectors.
+    #[error(
+        "{collection}: the {what} of this collection is {found}, expected {expected}; name another \
+         collection, or drop this one"
+    )]
+    OtherCollection {
+        /// The address of the collection.
+        collection: String,
+        /// What is another.
+        what: &'static str,
+        /// That of the vectors.
+        expected: String,
+        /// That of the collection.
+        found: String,
+    },
+    /// Vectors where an index was to be built.
+    #[error(
+        "{collection}: {vectors} vectors are there already; open it, or name another collection or \
+         partition"
+    )]
+    NotEmpty {
+        /// The address of the collection.
+        collection: String,
+        /// How many.
+        vectors: usize,
+    },
+    /// More hits for one query than a server gives.
+    #[error("Milvus gives at most {most} hits for one query; ask for fewer, or raise the bound")]
+    TooManyHits {
+        /// How many it gives.
+        most: usize,
+    },
+    /// A push after which something is missing, or there is too much.
+    #[error(
+        "{collection}: {found} {space} are there after the push, expected {expected}; has someone \
+         else changed the collection meanwhile? Push again: what is there isn't sent twice"
+    )]
+    Incomplete {
+        /// The address of the collection.
+        collection: String,
+        /// Of pictures or texts.
+        space: crate::Space,
+        /// Vectors of the catalogue.
+        expected: usize,
+        /// Vectors that the servers count.
+        found: usize,
+    },
+    /// A push after which searches find something else.
+    #[error(
+        "{collection}: searches for {space} find only {recall:.3} of what they should; the \
+         collection holds another catalogue, or its index is too coarse: name another collection"
+    )]
+    OtherVectors {
+        /// The address of the collection.
+        collection: String,
+        /// Pictures or texts.
+        space: crate::Space,
+        /// The fraction of the best that was found.
+        recall: f64,
+    },
+    /// A catalogue's own index on servers.
+    #[error(
+        "{0}: a catalogue's own index is in its folder; `xr index push` brings a catalogue to Milvus \
+         servers"
+    )]
+    Elsewhere(String),
     /// A folder without an index.
     #[error("{}: no index is here (it has no index.json); was it built elsewhere?", path.display())]
     NoIndex {
@@ -243,8 +357,9 @@ mod tests {
         );
         assert_eq!(
             said("brute".parse::<crate::IndexSpec>().unwrap_err()),
-            "`brute` is no index; there are exact, exact-i8 and what FAISS' index factory takes, \
-             such as HNSW32 or IVF1024,SQ8"
+            "`brute` is no index; there are exact, exact-i8, what FAISS' index factory takes, \
+             such as HNSW32 or IVF1024,SQ8, and collections on Milvus servers, such as \
+             http://localhost:19530/shelf"
         );
         let foreign = |has| Error::NotAParameter { name: "nprobe", index: "exact".into(), has };
         assert_eq!(said(foreign(vec![])), "the index exact has no parameter nprobe; it has none");
@@ -252,6 +367,11 @@ mod tests {
             said(Error::WithoutFaiss("HNSW32".into())),
             "HNSW32 is an index of FAISS, which this program was built without; build it with \
              `--features faiss`, or use exact or exact-i8"
+        );
+        assert_eq!(
+            said(Error::WithoutMilvus("http://h:1/c".into())),
+            "http://h:1/c is a collection on Milvus servers, for which this program was built \
+             without a client; build it with `--features milvus`"
         );
         assert_eq!(
             said(Error::NoIndex { path: "a".into() }),

@@ -43,6 +43,17 @@ impl IdFilter {
         self.len
     }
 
+    /// The ids, ascending.
+    #[cfg(feature = "milvus")]
+    pub(crate) fn ids(&self) -> Box<dyn Iterator<Item = u64> + '_> {
+        match &self.ids {
+            Allowed::Bitmap(words) => {
+                Box::new((0..64 * words.len() as u64).filter(|&id| self.contains(id)))
+            }
+            Allowed::Sorted(ids) => Box::new(ids.iter().copied()),
+        }
+    }
+
     /// May nothing be found?
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -7,6 +7,7 @@
 //! | `exact` | [`ExactIndex`], compares everything with everything | all |
 //! | `exact-i8` | [`ExactI8Index`], the same in bytes, the best scored again | nearly all |
 //! | `HNSW32`, `IVF1024,SQ8`, … | any index of FAISS (feature `faiss`) | most |
+//! | `http://HOST:PORT/COLLECTION` | a collection on Milvus servers (feature `milvus`) | most |
 //!
 //! A [`QueryBank`] corrects for items that are near to every query. A [`Catalogue`] keeps items and their embeddings on disk and loses nothing that it acknowledged.
 //! [`map_blocks`] hands out the similarities themselves, for those who rank a whole gallery.
@@ -38,6 +39,8 @@ mod folder;
 mod gallery;
 mod ids;
 mod metric;
+#[cfg(feature = "milvus")]
+mod milvus;
 mod params;
 #[cfg(feature = "faiss")]
 mod positions;
@@ -54,6 +57,8 @@ use std::{fmt::Debug, path::Path};
 use ndarray::ArrayView2;
 use xr_data::Fingerprint;
 
+#[cfg(feature = "milvus")]
+pub use crate::milvus::{MilvusCatalogue, MilvusIndex, Pushed};
 pub use catalogue::{
     Catalogue, Condition, Config, Found, Item, NewItem, Query, Space, SpaceSummary, Summary,
 };
@@ -123,7 +128,7 @@ pub trait VectorIndex: Debug + Send + Sync {
     /// Removes vectors and returns how many of them were there.
     ///
     /// # Errors
-    /// What FAISS says.
+    /// What FAISS or a server says.
     fn remove(&mut self, ids: &[u64]) -> Result<usize>;
 
     /// Writes a folder that [`open`] opens, in place of the index that may be there: killed at any

@@ -5,8 +5,9 @@ use xr_data::Embeddings;
 
 use crate::{Error, ExactI8Index, ExactIndex, Metric, Result, VectorIndex, folder::Folder};
 
-/// Which index: `exact`, `exact-i8`, or what FAISS' index factory takes, such as `HNSW32`,
-/// `IVF1024,SQ8` or `OPQ64,IVF4096,PQ64x4fs,RFlat`.
+/// Which index: `exact`, `exact-i8`, what FAISS' index factory takes, such as `HNSW32`,
+/// `IVF1024,SQ8` or `OPQ64,IVF4096,PQ64x4fs,RFlat`, or the address of a collection on Milvus
+/// servers, such as `http://localhost:19530/shelf`.
 ///
 /// ```
 /// use xr_index::IndexSpec;
@@ -24,6 +25,9 @@ pub enum IndexSpec {
     ExactI8,
     /// A factory string of FAISS; needs the feature `faiss`.
     Faiss(String),
+    /// The address of a collection on Milvus servers, as `MilvusIndex` has it; needs the feature
+    /// `milvus`.
+    Milvus(String),
 }
 
 impl IndexSpec {
@@ -33,7 +37,8 @@ impl IndexSpec {
     ///
     /// # Errors
     /// [`Error::NotFinite`] for the first row that holds NaN or infinity; [`Error::IdCount`] and
-    /// [`Error::DuplicateId`]; for FAISS [`Error::WithoutFaiss`] and what FAISS says.
+    /// [`Error::DuplicateId`]; for FAISS [`Error::WithoutFaiss`] and what FAISS says; for
+    /// Milvus [`Error::WithoutMilvus`] and those of `MilvusIndex::build`.
     pub fn build(
         &self,
         embeddings: Embeddings,
@@ -49,6 +54,12 @@ impl IndexSpec {
             }
             #[cfg(not(feature = "faiss"))]
             Self::Faiss(factory) => return Err(Error::WithoutFaiss(factory.clone())),
+            #[cfg(feature = "milvus")]
+            Self::Milvus(uri) => {
+                Box::new(crate::MilvusIndex::build(uri, &embeddings, ids, metric)?)
+            }
+            #[cfg(not(feature = "milvus"))]
+            Self::Milvus(uri) => return Err(Error::WithoutMilvus(uri.clone())),
         })
     }
 }
@@ -66,6 +77,10 @@ pub fn open(dir: &Path) -> Result<Box<dyn VectorIndex>> {
         IndexSpec::Faiss(_) => Box::new(crate::FaissIndex::from_folder(&folder)?),
         #[cfg(not(feature = "faiss"))]
         IndexSpec::Faiss(factory) => return Err(Error::WithoutFaiss(factory.clone())),
+        #[cfg(feature = "milvus")]
+        IndexSpec::Milvus(_) => Box::new(crate::MilvusIndex::from_folder(&folder)?),
+        #[cfg(not(feature = "milvus"))]
+        IndexSpec::Milvus(uri) => return Err(Error::WithoutMilvus(uri.clone())),
     })
 }
 
@@ -75,6 +90,7 @@ impl fmt::Display for IndexSpec {
             Self::Exact => "exact",
             Self::ExactI8 => "exact-i8",
             Self::Faiss(factory) => factory,
+            Self::Milvus(uri) => uri,
         })
     }
 }
@@ -88,6 +104,9 @@ impl FromStr for IndexSpec {
             "exact-i8" => Ok(Self::ExactI8),
             // All of FAISS' factory strings begin like this, and no name of ours does.
             _ if text.starts_with(|c: char| c.is_ascii_uppercase()) => Ok(Self::Faiss(text.into())),
+            _ if text.starts_with("http://") || text.starts_with("https://") => {
+                Ok(Self::Milvus(text.into()))
+            }
             _ => Err(Error::UnknownIndex(text.into())),
         }
     }

@@ -1,8 +1,10 @@
 //! What every index promises, stamped for each specification; `exact` says what is right.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
@@ -32,7 +34,7 @@ struct Case {
 
 impl Case {
     /// Finds nearly all, with true scores up to rounding.
-    #[cfg(feature = "faiss")]
+    #[cfg(any(feature = "faiss", feature = "milvus"))]
     fn near(spec: &'static str, effort: &'static str) -> Self {
         Self { spec, effort, recall: 0.95, within: 0.95, error: 1e-5 }
     }
@@ -54,7 +56,18 @@ fn build(
 ) -> Box<dyn VectorIndex> {
     let values = rows.iter().copied().collect();
     let embeddings = Embeddings::new(values, rows.ncols(), Fingerprint::of(["test"]));
-    spec.parse::<IndexSpec>().unwrap().build(embeddings, ids, metric).unwrap()
+    parse(spec).build(embeddings, ids, metric).unwrap()
+}
+
+/// Settings, `?index=FLAT`, stand for a new collection on the Milvus server that `XR_MILVUS` names.
+fn parse(spec: &str) -> IndexSpec {
+    static COLLECTIONS: AtomicUsize = AtomicUsize::new(0);
+    if !spec.starts_with('?') {
+        return spec.parse().unwrap();
+    }
+    let server = env::var("XR_MILVUS").expect("XR_MILVUS, such as http://localhost:19530");
+    let (process, number) = (process::id(), COLLECTIONS.fetch_add(1, Ordering::Relaxed));
+    format!("{server}/conformance_{process}_{number}{spec}").parse().unwrap()
 }
 
 /// Vectors around a few centres, as embeddings lie.
@@ -317,8 +330,7 @@ fn what_is_not_finite_is_named(case: Case) {
         rows[[9, 0]] = bad;
         let values = rows.into_raw_vec_and_offset().0;
         let rows = Embeddings::new(values, DIM, Fingerprint::of(["test"]));
-        let spec: IndexSpec = case.spec.parse().unwrap();
-        let error = spec.build(rows, None, Metric::L2).unwrap_err().to_string();
+        let error = parse(case.spec).build(rows, None, Metric::L2).unwrap_err().to_string();
         assert!(error.starts_with("row 9 of the gallery is not finite: "), "{error}");
     }
 }
@@ -445,15 +457,17 @@ fn a_foreign_parameter_is_refused(case: Case) {
         let effort: Effort = format!("{name}=3").parse().unwrap();
         let params = SearchParams { effort, filter: None };
         let error = index.search(queries().view(), 1, &params).unwrap_err().to_string();
-        let start = format!("the index {} has no parameter {name}; it has ", case.spec);
+        let start = format!("the index {} has no parameter {name}; it has ", index.name());
         assert!(error.starts_with(&start), "{error}");
     }
 }
 
+/// Cases with properties, behind a condition for ignoring them: `any()` never holds, `all()` always.
 macro_rules! conformance {
-    ($($name:ident: $case:expr, [$($property:ident)*];)*) => {
+    ($ignored:meta; $($name:ident: $case:expr, [$($property:ident)*];)*) => {
         $(mod $name {
             $(#[test]
+            #[cfg_attr($ignored, ignore = "needs a server")]
             fn $property() {
                 super::$property($case);
             })*
@@ -463,8 +477,8 @@ macro_rules! conformance {
 
 /// All properties for each case.
 macro_rules! every_property {
-    ($($name:ident: $case:expr;)*) => {
-        conformance! { $($name: $case, [
+    ($ignored:meta; $($name:ident: $case:expr;)*) => {
+        conformance! { $ignored; $($name: $case, [
             finds_and_scores
             the_same_search_finds_the_same
             single_queries_find_what_a_batch_finds
@@ -490,6 +504,7 @@ macro_rules! every_property {
 }
 
 every_property! {
+    any();
     exact: super::Case { spec: "exact", effort: "default", recall: 1., within: 1., error: 0. };
     exact_i8: super::Case { spec: "exact-i8", effort: "rerank=4", recall: 0.99, within: 1., error: 0. };
 }
@@ -497,6 +512,7 @@ every_property! {
 // Recall is of all lists where there are lists: what is lost is lost by the codes.
 #[cfg(feature = "faiss")]
 every_property! {
+    any();
     flat: super::Case::near("Flat", "default");
     ivf_flat: super::Case::near("IVF16,Flat", "nprobe=16");
     ivf_sq8: super::Case { error: 0.01, ..super::Case::near("IVF16,SQ8", "nprobe=16") };
@@ -511,6 +527,7 @@ every_property! {
 // Not for the zero vector: a fast scan finds nothing for it.
 #[cfg(feature = "faiss")]
 conformance! {
+    any();
     pq_fast_scan: super::Case {
         within: 0.4, ..super::Case::near("IVF16,PQ16x4fs,RFlat", "nprobe=16,rerank=20")
     }, [
@@ -524,6 +541,14 @@ conformance! {
         within_a_bound
         saved_and_opened
     ];
+}
+
+#[cfg(feature = "milvus")]
+every_property! {
+    all();
+    milvus_flat: super::Case::near("?index=FLAT", "default");
+    milvus_hnsw: super::Case::near("?index=HNSW&shards=2", "ef_search=200");
+    milvus_ivf_flat: super::Case::near("?index=IVF_FLAT&nlist=16&consistency=strong", "nprobe=16");
 }
 
 /// Bytes alone find fewer, so the scan of bytes is really what answers.

@@ -93,7 +93,7 @@ impl Condition {
     }
 
     /// All that hold for an item of this metadata.
-    pub(super) fn all_of(metadata: &Map<String, Value>) -> impl Iterator<Item = Self> {
+    pub(crate) fn all_of(metadata: &Map<String, Value>) -> impl Iterator<Item = Self> {
         let text = |(field, value): (&String, &Value)| Some((field.clone(), text(value)?));
         metadata.iter().filter_map(text).map(|(field, value)| Self { field, value })
     }
@@ -110,6 +110,12 @@ fn text(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()),
         Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.field, self.value)
     }
 }
 
