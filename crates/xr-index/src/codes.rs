@@ -7,7 +7,7 @@
 
 use std::{array, ops::Range};
 
-use crate::{Metric, similarity::Rows};
+use crate::{Metric, prefetch::prefetch_behind, similarity::Rows};
 
 /// A row is filled up with zeros to a multiple of this: a register of AVX-512.
 const LANES: usize = 64;
@@ -167,6 +167,10 @@ impl Comparison<'_> {
     ) {
         let queries: [&Query; Q] = array::from_fn(|q| &self.queries[first_query + q]);
         let at = self.rows.start + first_row;
+        // Other queries find the rows in the cache.
+        if first_query == 0 {
+            prefetch_behind(&self.codes.bytes[at * self.codes.width..][..R * self.codes.width]);
+        }
         let products =
             kernel.products(queries, array::from_fn::<_, R, _>(|r| self.codes.row(at + r)));
         let scales = &self.codes.scales[at..][..R];

@@ -44,6 +44,7 @@ mod milvus;
 mod params;
 #[cfg(feature = "faiss")]
 mod positions;
+mod prefetch;
 mod query_bank;
 mod scan;
 mod similarity;

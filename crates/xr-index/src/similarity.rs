@@ -12,7 +12,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use xr_data::{Embeddings, normalize_rows};
 
-use crate::{Error, Metric, Result, error::Side};
+use crate::{Error, Metric, Result, error::Side, prefetch::prefetch_behind};
 
 /// Queries and gallery rows whose sums are kept in registers together: 4 × 3 sums, 3 rows and one
 /// query fill the sixteen registers of AVX2.
@@ -220,6 +220,10 @@ impl Block<'_> {
         query: usize,
         row: usize,
     ) {
+        // Other queries find the rows in the cache.
+        if query == 0 {
+            prefetch_behind(self.rows.slice(row..row + R).values);
+        }
         let sums = sums::<S, T, Q, R>(simd, self.queries.tile(query), self.rows.tile(row));
         for (q, sums) in sums.into_iter().enumerate() {
             self.out[(query + q) * self.stride + row..][..R].copy_from_slice(&sums);
