@@ -295,8 +295,8 @@ impl Push {
     #[cfg(feature = "milvus")]
     fn run(&self) -> Result<()> {
         let catalogue = open(&self.catalogue)?;
-        let progress = |done, all| eprintln!("{done} of {all} embeddings are there");
-        let pushed = xr::index::MilvusCatalogue::push(&catalogue, &self.to, progress)?;
+        let bar = xr::progress_bar("embeddings");
+        let pushed = xr::index::MilvusCatalogue::push(&catalogue, &self.to, bar)?;
         println!(
             "{} embeddings are there, {} of them new; {} removed; recall@10 {:.3}",
             pushed.vectors, pushed.sent, pushed.removed, pushed.recall

@@ -72,7 +72,7 @@ pub enum Error {
     #[error("`{0}` is no search parameter; there are nprobe=N, ef_search=N and rerank=N, N from 1")]
     UnknownParameter(String),
     /// A search parameter of another kind of index.
-    #[error("the index {index} has no parameter {name}; it has {}", list(has))]
+    #[error("the index {index} has no parameter {name}; it has {}", list(has.iter().copied()))]
     NotAParameter {
         /// The parameter.
         name: &'static str,
@@ -320,7 +320,9 @@ impl Error {
     }
 }
 
-fn list(names: &[&str]) -> String {
+/// Names as a sentence has them.
+pub(crate) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.into_iter().collect();
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 

@@ -1,4 +1,4 @@
-use std::{collections::HashSet, path::Path};
+use std::{collections::HashSet, ops::Range, path::Path};
 
 use serde_json::{Value, json};
 use xr_data::Embeddings;
@@ -161,15 +161,11 @@ impl Push<'_> {
     /// The recalls of the sampled queries.
     fn run(&mut self, on_progress: &mut dyn FnMut(usize)) -> Result<Vec<f64>> {
         let (ids, embeddings) = self.catalogue.embeddings(self.space())?;
-        let (before, mut below) = (self.pushed.vectors, None);
-        for first in (0..ids.len()).step_by(WINDOW) {
-            let rows = first..ids.len().min(first + WINDOW);
-            let last = ids[rows.end - 1];
-            self.send(&ids[rows.clone()], &embeddings, first, range(below, Some(last)))?;
-            below = Some(last);
+        let before = self.pushed.vectors;
+        for (rows, range) in windows(&ids) {
+            self.send(&ids[rows.clone()], &embeddings, rows.start, &range)?;
             on_progress(before + rows.end);
         }
-        self.remove(&range(below, None), &[])?;
         self.index.partition.flush()?;
         self.pushed.vectors += ids.len();
         self.check(&ids, embeddings)
@@ -181,8 +177,8 @@ impl Push<'_> {
     }
 
     /// Brings the servers' vectors of a range of ids to what the catalogue has there.
-    fn send(&mut self, ids: &[u64], rows: &Embeddings, first: usize, range: String) -> Result<()> {
-        let there = self.remove(&range, ids)?;
+    fn send(&mut self, ids: &[u64], rows: &Embeddings, first: usize, range: &str) -> Result<()> {
+        let there = self.remove(range, ids)?;
         let is_missing = |&row: &usize| there.binary_search(&ids[row]).is_err();
         let missing: Vec<_> = (0..ids.len()).filter(is_missing).collect();
         let missing_ids: Vec<_> = missing.iter().map(|&row| ids[row]).collect();
@@ -220,10 +216,17 @@ impl Push<'_> {
         batch.values.extend(vector);
     }
 
+    /// Number of vectors there. A server that was killed counts what it still had in memory twice,
+    /// so this counts the ids.
+    fn count(&self, ids: &[u64]) -> Result<usize> {
+        let there = windows(ids).map(|(_, range)| Ok(self.index.partition.ids(&range)?.len()));
+        there.sum()
+    }
+
     /// Counts, and looks for some of the vectors.
     fn check(&self, ids: &[u64], embeddings: Embeddings) -> Result<Vec<f64>> {
         let collection = || self.index.partition.target.uri.clone();
-        let (expected, found, space) = (ids.len(), self.index.partition.count()?, self.space());
+        let (expected, found, space) = (ids.len(), self.count(ids)?, self.space());
         if found != expected {
             return Err(Error::Incomplete { collection: collection(), space, expected, found });
         }
@@ -241,6 +244,18 @@ impl Push<'_> {
         }
         Ok(recalls)
     }
+}
+
+/// Ranges of ids, together all that there are, each with the rows of `ids` in it: [`WINDOW`] in
+/// each, and none behind the last of `ids`, which ascend.
+fn windows(ids: &[u64]) -> impl Iterator<Item = (Range<usize>, String)> {
+    let starts = (0..ids.len()).step_by(WINDOW).chain([ids.len()]);
+    starts.map(|start| {
+        let rows = start..ids.len().min(start + WINDOW);
+        let below = start.checked_sub(1).map(|row| ids[row]);
+        let range = range(below, ids[rows.clone()].last().copied());
+        (rows, range)
+    })
 }
 
 /// For each query, how many of its hits are as good as the worst of those expected.

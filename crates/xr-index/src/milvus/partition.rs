@@ -295,11 +295,12 @@ impl Partition {
         Ok(found)
     }
 
-    /// Ids of the vectors for which an expression holds, ascending.
+    /// Ids of the vectors for which an expression holds, ascending, each once.
     pub fn ids(&self, filter: &str) -> Result<Vec<u64>> {
         let found = self.query(filter, ID, None)?;
         let mut ids = numbers(found.results().get_output_field(ID));
         ids.sort_unstable();
+        ids.dedup();
         Ok(ids)
     }
 

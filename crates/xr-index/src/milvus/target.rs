@@ -1,6 +1,6 @@
 use milvus::v2::types::{ConsistencyLevel, IndexType};
 
-use crate::{Error, Result, Space};
+use crate::{Error, Result, Space, error::list};
 
 /// A vector's partition, unless the address names one.
 const DEFAULT_PARTITION: &str = "_default";
@@ -164,11 +164,6 @@ fn consistency(name: &str) -> Result<ConsistencyLevel, String> {
             "there is no consistency `{name}`, but strong, session, bounded and eventually"
         )),
     }
-}
-
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let names: Vec<_> = names.collect();
-    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 #[cfg(test)]
