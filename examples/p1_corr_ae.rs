@@ -128,7 +128,7 @@ fn experiment(args: &Args, seed: u64, device: &Device) -> Result<Vec<(&'static s
         let recipe = recipe(preset, args, seed);
         let run = args.out.join(format!("{preset}-{seed}"));
         let bar = &mut Bar::default();
-        let fitted = fit_head(&recipe, &corpus, &encoders, &features, &run, device, bar)?;
+        let fitted = fit_head(&recipe, &corpus, &encoders, &features, &run, bar)?;
         fitted.checkpoint.save(&run.join("checkpoint"))?;
         let log = read_log(&run.join("log.jsonl"))?;
         plot::save(&plot::curves::draw(&curves(&log)), &run.join("curves.png"))?;
@@ -159,7 +159,8 @@ fn from_scratch(args: &Args, seed: u64, corpus: &Corpus, device: &Device) -> Res
 fn recipe(preset: &str, args: &Args, seed: u64) -> Recipe {
     let encoders = match &args.text_weights {
         Some(text) => {
-            Encoders::Pretrained { image: args.image_weights.clone(), text: text.clone() }
+            let image = args.image_weights.clone();
+            Encoders::Pretrained { image, text: text.clone(), tuning: None }
         }
         None => Encoders::small(),
     };

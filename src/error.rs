@@ -44,6 +44,15 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// A run without a query bank.
+    #[error(
+        "{}: this run has no query bank; train it with the same settings once more, which makes one",
+        path.display()
+    )]
+    NoBank {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A run that was made with another recipe.
     #[error(
         "{}: holds a run with other settings; remove the folder, choose another, or use its recipe.json as it is",

@@ -1,6 +1,9 @@
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor, TensorData},
+};
 use xr_data::{Corpus, Embeddings, Fingerprint, Picture, Split};
 use xr_models::{
     Checkpoint, FeatureModel, FeatureModelConfig, Model, ModelConfig, View, Views,
@@ -120,6 +123,11 @@ impl FrozenEncoders {
     fn texts(&self, texts: &[&str], run: Run) -> Result<Embeddings> {
         let PretrainedText { part, encoder, tokenizer } = &self.text;
         Ok(text_features(part, encoder, tokenizer, texts, run)?)
+    }
+
+    /// Where they compute.
+    pub fn device(&self) -> Device {
+        self.text.encoder.devices().remove(0)
     }
 
     /// Widths of image and text features.

@@ -33,15 +33,11 @@ pub fn fit_head(
     encoders: &FrozenEncoders,
     features: &Features,
     run: &Path,
-    device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Fitted> {
     let [train_split, dev_split] = [split(corpus, "train")?, split(corpus, "dev")?];
     let (of_train, of_dev) = (features.of(&train_split), features.of(&dev_split));
-    let config = head_config(recipe, encoders.widths());
-    let model = config
-        .init(device)
-        .with_stats(ZScore::fit(&of_train.image[0], device), ZScore::fit(&of_train.text, device));
+    let (config, model) = new_head(recipe, encoders, &of_train);
     let views = of_train.image.iter().collect();
     let batches =
         FeatureBatches::new(views, &of_train.text, &train_split.picture_of, &recipe.train);
@@ -85,12 +81,12 @@ pub fn fit_from_scratch(
 }
 
 /// What was measured after the epoch that is kept.
-fn best<M>(trained: Trained<M>) -> Result<Validation> {
+pub(crate) fn best<M>(trained: Trained<M>) -> Result<Validation> {
     let best = trained.best_metric.or(trained.best_loss);
     best.map(|best| best.validation).ok_or(Error::NoEpoch)
 }
 
-fn split(corpus: &Corpus, name: &str) -> Result<Split> {
+pub(crate) fn split(corpus: &Corpus, name: &str) -> Result<Split> {
     let split = corpus.split(name)?;
     if split.captions.is_empty() {
         return Err(Error::EmptySplit { corpus: corpus.name.clone(), split: name.into() });
@@ -98,8 +94,20 @@ fn split(corpus: &Corpus, name: &str) -> Result<Split> {
     Ok(split)
 }
 
-fn chosen_by(config: &TrainConfig) -> &str {
+pub(crate) fn chosen_by(config: &TrainConfig) -> &str {
     config.select.as_deref().unwrap_or("loss")
+}
+
+/// A head with the statistics of the training split's features.
+pub(crate) fn new_head(
+    recipe: &Recipe,
+    encoders: &FrozenEncoders,
+    train: &Features,
+) -> (FeatureModelConfig, FeatureModel) {
+    let (config, device) = (head_config(recipe, encoders.widths()), &encoders.device());
+    let [image, text] = [&train.image[0], &train.text].map(|of| ZScore::fit(of, device));
+    let head = config.init(device).with_stats(image, text);
+    (config, head)
 }
 
 fn head_config(recipe: &Recipe, (image, text): (usize, usize)) -> FeatureModelConfig {

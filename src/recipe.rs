@@ -1,15 +1,15 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use xr_data::{Preprocess, Sampling, SplitSpec};
+use xr_data::{Preprocess, RandomCrop, Sampling, SplitSpec};
 use xr_models::{
-    HeadConfig, Temperature, Views,
+    HeadConfig, MlpConfig, Temperature, Views,
     encoder::{Cell, RecurrentConfig, SmallCnnConfig},
     head::{AutoencodersConfig, DualEncoderConfig},
 };
 use xr_train::{
-    Algorithm, AlignmentConfig, Decay, Negatives, ObjectiveConfig, OptimizerConfig, ScheduleConfig,
-    TrainConfig, Triplet, Weighted,
+    Algorithm, AlignmentConfig, Decay, Negatives, ObjectiveConfig, OptimizerConfig, Rate,
+    ScheduleConfig, TrainConfig, Triplet, Weighted,
 };
 
 /// Everything that says what an experiment is: data, encoders, head, training.
@@ -41,12 +41,15 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Encoders {
-    /// Published weights, frozen: their features are computed once and cached.
+    /// Published weights. What of them stays as it is is computed once and cached.
     Pretrained {
         /// Weight files or folders of image encoders; their features stand side by side.
         image: Vec<PathBuf>,
         /// Folder of the text encoder.
         text: PathBuf,
+        /// What of them is trained together with the head, if anything.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tuning: Option<FineTuning>,
     },
     /// Encoders trained together with the head (P1, "method 2").
     Scratch {
@@ -63,6 +66,21 @@ pub enum Encoders {
         /// Longest caption in words.
         context: usize,
     },
+}
+
+/// How pretrained encoders are trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FineTuning {
+    /// The last blocks of each image encoder that are trained, with the convolution behind them.
+    pub blocks: Vec<usize>,
+    /// The last layers of the text encoder that are trained.
+    pub layers: usize,
+    /// Random parts of each picture that are seen besides its [views](Recipe::views); each takes
+    /// disk space.
+    pub crops: u32,
+    /// What they are drawn from.
+    pub crop: RandomCrop,
 }
 
 impl Encoders {
@@ -96,13 +114,15 @@ impl Encoders {
 }
 
 /// The systems that a name stands for.
-pub const PRESETS: [&str; 4] = ["dual-encoder", "corr-ae-mse", "corr-ae", "cross-ae"];
+pub const PRESETS: [&str; 5] = ["dual-encoder", "fine-tuned", "corr-ae-mse", "corr-ae", "cross-ae"];
 
 impl Recipe {
     /// The recipe called `name`, one of [`PRESETS`].
     pub fn preset(name: &str, data: &str, encoders: Encoders) -> Option<Self> {
         match name {
             "dual-encoder" => Some(Self::dual_encoder(data, encoders)),
+            "fine-tuned" => Some(Self::fine_tuned(data, encoders)),
+            "lost-and-found" => Some(Self::lost_and_found(data, encoders)),
             "corr-ae-mse" => Some(Self::corr_ae_mse(data, encoders)),
             "corr-ae" => Some(Self::corr_ae(data, encoders)),
             "cross-ae" => Some(Self::cross_ae(data, encoders)),
@@ -181,6 +201,52 @@ impl Recipe {
             ..Self::p1(data, encoders, HeadConfig::DualEncoder(head))
         }
     }
+
+    /// The [dual encoder](Self::dual_encoder) with the last third of its pretrained encoders trained:
+    /// five blocks of EfficientNet-Lite, four layers of MiniLM.
+    ///
+    /// Rates are those of the head times 1/20 in the encoders. Encoders from scratch, which are
+    /// trained anyway, stay as they are.
+    pub fn fine_tuned(data: &str, encoders: Encoders) -> Self {
+        let mut recipe = Self::dual_encoder(data, encoders);
+        if let Encoders::Pretrained { image, tuning, .. } = &mut recipe.encoders {
+            *tuning = Some(FineTuning { blocks: vec![5; image.len()], ..fine_tuning() });
+            let slower = |parameters: &str| Rate { parameters: parameters.into(), factor: 0.05 };
+            recipe.train.optimizer.rates = vec![slower("^image"), slower("^text")];
+            recipe.train.schedule = ScheduleConfig::Cosine { warmup: 40 };
+            recipe.train.epochs = 16;
+            recipe.train.patience = None;
+        }
+        recipe
+    }
+
+    /// The lost-and-found system (P0): a dual encoder whose image encoder is trained nearly whole and
+    /// whose text encoder stays as it is.
+    ///
+    /// Of the paper: 384 dimensions, InfoNCE with a learned temperature, Adam, 10 epochs, early
+    /// stopping with patience 4. Its batch size and schedule aren't said: 128, and a rate that is
+    /// halved when the validation loss has risen twice. Its text features aren't projected; ours are,
+    /// by a linear map.
+    pub fn lost_and_found(data: &str, encoders: Encoders) -> Self {
+        let linear = || MlpConfig::new(vec![]);
+        let head =
+            DualEncoderConfig::new().with_latent(384).with_image(linear()).with_text(linear());
+        let mut recipe = Self::p1(data, encoders, HeadConfig::DualEncoder(head));
+        recipe.temperature = Temperature::Learnable(0.07);
+        recipe.train.optimizer = OptimizerConfig { weight_decay: 0.0, ..Default::default() };
+        recipe.train.schedule = ScheduleConfig::Plateau { factor: 0.5, patience: 1 };
+        (recipe.train.epochs, recipe.train.select) = (10, None);
+        if let Encoders::Pretrained { image, tuning, .. } = &mut recipe.encoders {
+            *tuning = Some(FineTuning { blocks: vec![8; image.len()], layers: 0, ..fine_tuning() });
+        }
+        recipe
+    }
+}
+
+/// Three random parts of each picture, of half of it or more.
+fn fine_tuning() -> FineTuning {
+    let crop = RandomCrop { area: [0.5, 1.0], aspect: [0.8, 1.25] };
+    FineTuning { blocks: vec![], layers: 4, crops: 3, crop }
 }
 
 #[cfg(test)]
@@ -189,10 +255,14 @@ mod tests {
 
     #[test]
     fn every_preset_survives_json() {
+        let (image, text) = (vec!["lite0.pth".into()], "minilm".into());
+        let pretrained = Encoders::Pretrained { image, text, tuning: None };
         for name in PRESETS {
-            let recipe = Recipe::preset(name, "synthetic", Encoders::small()).unwrap();
-            let json = serde_json::to_string(&recipe).unwrap();
-            assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe, "{name}");
+            for encoders in [Encoders::small(), pretrained.clone()] {
+                let recipe = Recipe::preset(name, "synthetic", encoders).unwrap();
+                let json = serde_json::to_string(&recipe).unwrap();
+                assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe, "{name}");
+            }
         }
         assert_eq!(Recipe::preset("clip", "synthetic", Encoders::small()), None);
     }

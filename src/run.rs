@@ -6,17 +6,17 @@ use std::{
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use xr_data::{
-    Corpus, Embeddings, EmbeddingsWriter, Manifest, Picture, Skipped, atomic,
+    Corpus, Embeddings, EmbeddingsWriter, Manifest, Picture, Skipped, Split, atomic,
     dataset::{self, Strictness},
 };
 use xr_eval::{Banks, EvalConfig, Scores, evaluate, evaluate_corrected, plot};
 use xr_index::{ExactIndex, Metric, QueryBank, SearchParams, VectorIndex};
 use xr_models::{Checkpoint, embed, embed::Embedder};
-use xr_train::{Observer, Validation, read_log};
+use xr_train::{Observer, Validation, Warning, diagnose, read_log};
 
 use crate::{
     Encoders, Error, FrozenEncoders, Recipe, Result, curves, features::drop_undecodable,
-    fit_from_scratch, fit_head, progress,
+    fit_from_scratch, fit_head, fit_tuned, progress,
 };
 
 const RECIPE: &str = "recipe.json";
@@ -65,6 +65,8 @@ pub struct TrainedRun {
     pub best: Validation,
     /// Inputs that were left out.
     pub skipped: Vec<Skipped>,
+    /// What its log gives to think about.
+    pub warnings: Vec<Warning>,
 }
 
 /// What [`Run::embed_pictures`] did.
@@ -85,9 +87,17 @@ pub struct Match {
     pub score: f32,
 }
 
+/// A split as the model embeds it.
+struct Embedded {
+    image: Embeddings,
+    text: Embeddings,
+    split: Split,
+    manifest: Manifest,
+}
+
 /// `pictures.json`: which pictures the rows of `pictures.safetensors` are of.
 #[derive(Debug, Serialize, Deserialize)]
-struct Embedded {
+struct Searchable {
     /// What to open.
     data: String,
     /// Names, in the order of the rows.
@@ -111,12 +121,19 @@ impl Run {
         let mut corpus = run.corpus(options)?;
         let training = dir.join(TRAINING);
         let trained = match &recipe.encoders {
-            Encoders::Pretrained { image, text } => {
+            Encoders::Pretrained { image, text, tuning } => {
                 let encoders = FrozenEncoders::load(image, text, device)?;
-                let features =
-                    encoders.features(&mut corpus, recipe.views, &options.cache, options.strict)?;
+                let cache = &options.cache;
                 // Dropping pictures leaves the splits without them.
-                fit_head(recipe, &corpus, &encoders, &features, &training, device, observer)?
+                let features =
+                    encoders.features(&mut corpus, recipe.views, cache, options.strict)?;
+                let (c, e, f) = (&corpus, &encoders, &features);
+                match tuning {
+                    None => fit_head(recipe, c, e, f, &training, observer)?,
+                    Some(_) => {
+                        fit_tuned(recipe, c, e, f, &cache.join("activations"), &training, observer)?
+                    }
+                }
             }
             Encoders::Scratch { .. } => {
                 fit_from_scratch(recipe, &corpus, &training, device, observer)?
@@ -127,7 +144,8 @@ impl Run {
         let records = read_log(&training.join("log.jsonl"))?;
         plot::save(&plot::curves::draw(&curves(&records)), &dir.join(CURVES))?;
         run.write_banks(&corpus, options, device)?;
-        Ok(TrainedRun { run, best: trained.best, skipped: corpus.skipped })
+        let warnings = diagnose(&records);
+        Ok(TrainedRun { run, best: trained.best, skipped: corpus.skipped, warnings })
     }
 
     /// Opens the run in folder `dir`.
@@ -203,49 +221,55 @@ impl Run {
         options: &Options,
         device: &Device,
     ) -> Result<Scores> {
-        self.score_by(corpus, split, None, options, device)
+        let Embedded { image, text, split, manifest } =
+            self.embedded(corpus, split, options, device)?;
+        Ok(evaluate(&image, &text, &split, &manifest, &EvalConfig::default())?)
     }
 
-    /// [`score`](Self::score) with the correction of a [`QueryBank`] of training pictures and
-    /// captions.
+    /// [`score`](Self::score), and the same with the correction of `banks`.
     ///
     /// # Errors
-    /// As [`score`](Self::score); [`Error::Io`] if the run has no banks.
-    pub fn score_corrected(
+    /// As [`score`](Self::score), and if another model made the banks.
+    pub fn score_with(
         &self,
+        banks: &Banks,
         corpus: &Corpus,
         split: &str,
         options: &Options,
         device: &Device,
-    ) -> Result<Scores> {
-        self.score_by(corpus, split, Some(&self.banks()?), options, device)
+    ) -> Result<[Scores; 2]> {
+        let Embedded { image, text, split, manifest } =
+            self.embedded(corpus, split, options, device)?;
+        let config = EvalConfig::default();
+        Ok([
+            evaluate(&image, &text, &split, &manifest, &config)?,
+            evaluate_corrected(&image, &text, banks, &split, &manifest, &config)?,
+        ])
     }
 
-    fn score_by(
+    fn embedded(
         &self,
         corpus: &Corpus,
         split: &str,
-        banks: Option<&Banks>,
         options: &Options,
         device: &Device,
-    ) -> Result<Scores> {
+    ) -> Result<Embedded> {
         let mut part = corpus.only(&corpus.split(split)?);
         let (image, text) = self.embeddings(&mut part, options, device)?;
         let split = part.split(split)?;
         let manifest = Manifest::of(&part, &split);
         self.check(&manifest)?;
-        let config = EvalConfig::default();
-        Ok(match banks {
-            None => evaluate(&image, &text, &split, &manifest, &config)?,
-            Some(banks) => evaluate_corrected(&image, &text, banks, &split, &manifest, &config)?,
-        })
+        Ok(Embedded { image, text, split, manifest })
     }
 
     /// The query banks of the model: training pictures and captions, evenly spread.
     ///
     /// # Errors
-    /// If they can't be read: a run trained before there were any has none.
+    /// [`Error::NoBank`] for a run trained before there were any; those of reading them.
     pub fn banks(&self) -> Result<Banks> {
+        if !self.dir.join(BANKS[0]).exists() {
+            return Err(Error::NoBank { path: self.dir.clone() });
+        }
         let [pictures, captions] = BANKS
             .map(|name| Ok::<_, Error>(QueryBank::new(Embeddings::open(&self.dir.join(name))?)));
         Ok(Banks { pictures: pictures?, captions: captions? })
@@ -289,7 +313,7 @@ impl Run {
         drop_undecodable(&mut corpus, &failures);
         let names = corpus.pictures.iter().map(|p| p.name.clone()).collect();
         writer.finish()?;
-        write_json(&self.dir.join(NAMES), &Embedded { data: data.into(), names })?;
+        write_json(&self.dir.join(NAMES), &Searchable { data: data.into(), names })?;
         Ok(EmbeddedPictures { pictures: corpus.pictures.len(), skipped: corpus.skipped })
     }
 
@@ -309,7 +333,7 @@ impl Run {
         let query = embedder.texts(&[text], embed::Run::new(1))?;
         let index = ExactIndex::new(pictures, Metric::InnerProduct)?;
         let hits = index.search(query.view(), k, &SearchParams::default())?;
-        let Embedded { data, names } = read_json(&self.dir.join(NAMES))?;
+        let Searchable { data, names } = read_json(&self.dir.join(NAMES))?;
         let corpus = dataset::open(&data, Strictness::Lenient)?;
         hits.of(0)
             .iter()

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use xr_data::{Embeddings, EpochOrder, Fingerprint, Sampling, Split};
-use xr_eval::{Ranking, metric};
+use xr_eval::{Geometry, Ranking, metric};
 use xr_index::Metric as Similarity;
 use xr_models::FeatureModel;
 use xr_train::{ObjectiveConfig, Validation};
@@ -29,7 +29,20 @@ pub(crate) fn validate(
     Ok(Validation {
         loss: loss(&recipe.train.objective, model, features, split)?,
         metrics: recalls(&image, &text, split)?,
+        diagnostics: Geometry::of(&image, &text).map(diagnostics).unwrap_or_default(),
     })
+}
+
+fn diagnostics(geometry: Geometry) -> BTreeMap<String, f64> {
+    let Geometry { image, text, gap } = geometry;
+    let named = [
+        ("image cosine", image.cosine),
+        ("image dimensions", image.dimensions),
+        ("text cosine", text.cosine),
+        ("text dimensions", text.dimensions),
+        ("gap", gap),
+    ];
+    named.map(|(name, value)| (name.to_string(), value)).into()
 }
 
 fn loss(

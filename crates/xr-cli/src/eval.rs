@@ -67,15 +67,16 @@ impl Eval {
         let data = self.data.as_deref().unwrap_or(&run.recipe().data);
         let corpus = run.other_corpus(data, &options)?;
         report_skipped(&corpus.skipped);
-        let scores = run.score(&corpus, &self.split, &options, &device)?;
+        let banks = run.banks()?;
+        let [scores, corrected] =
+            run.score_with(&banks, &corpus, &self.split, &options, &device)?;
         if let Some(path) = &self.expect {
             scores.manifest.check(&expected(path)?, &published())?;
         }
-        let corrected = run.score_corrected(&corpus, &self.split, &options, &device)?;
         let report = Report { scores, corrected };
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&report)?),
-            false => println!("{}", report.text(&run.banks()?)),
+            false => println!("{}", report.text(&banks)),
         }
         let Some(path) = &self.gallery else { return Ok(()) };
         let mut part = corpus.only(&corpus.split(&self.split)?);

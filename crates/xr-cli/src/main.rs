@@ -1,5 +1,6 @@
 //! `xr`: finds pictures by words and words by pictures.
 
+mod data;
 mod demo;
 mod embed;
 mod eval;
@@ -30,6 +31,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::Demo),
+    #[command(subcommand)]
+    Data(data::Data),
     Train(train::Train),
     Eval(eval::Eval),
     Embed(embed::Embed),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Demo(demo) => demo.run(&cli.global),
+        Command::Data(data) => data.run(&cli.global),
         Command::Train(train) => train.run(&cli.global),
         Command::Eval(eval) => eval.run(&cli.global),
         Command::Embed(embed) => embed.run(&cli.global),

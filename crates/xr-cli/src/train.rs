@@ -17,8 +17,8 @@ use crate::{
 /// Trains a model, or goes on where training stopped.
 ///
 /// With --image-weights and --text-weights the published encoders stay as they are and a head is
-/// trained on their features, which are computed once and cached. Without, small encoders are
-/// trained from scratch.
+/// trained on their features, which are computed once and cached; preset fine-tuned also trains their
+/// last blocks and layers. Without, small encoders are trained from scratch.
 #[derive(Debug, Args)]
 pub struct Train {
     /// Data set: a folder, or synthetic[:PICTURES[:SEED]].
@@ -78,6 +78,9 @@ impl Train {
         let (options, device) = (global.options(), global.device()?);
         let trained = Run::train(recipe, &self.out, &options, &device, &mut Bar::default())?;
         report_skipped(&trained.skipped);
+        for warning in &trained.warnings {
+            eprintln!("warning: {warning}");
+        }
         let run = trained.run;
         println!("{}", run.score(&run.corpus(&options)?, "dev", &options, &device)?);
         println!("the run is in {}; search it after", self.out.display());
@@ -110,7 +113,8 @@ impl Train {
     fn preset(&self) -> Recipe {
         let encoders = match &self.text_weights {
             Some(text) => {
-                Encoders::Pretrained { image: self.image_weights.clone(), text: text.clone() }
+                let image = self.image_weights.clone();
+                Encoders::Pretrained { image, text: text.clone(), tuning: None }
             }
             None => Encoders::small(),
         };

@@ -45,6 +45,47 @@ const TRAIN: [&str; 11] = [
     "encoders.scratch.channels=[4,8]",
 ];
 
+#[test]
+fn pictures_that_look_the_same_in_two_splits() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = succeeds(dir.path(), &["data", "check", "synthetic:40"]);
+    assert!(made.starts_with("synthetic: 40 pictures, 200 captions\n  dev: 4 pictures"), "{made}");
+    assert!(made.ends_with("pairs that look the same: 0, between splits: 0\n"), "{made}");
+
+    let folder = dir.path().join("photos");
+    fs::create_dir(&folder).unwrap();
+    let picture = |seed: u32| {
+        image::RgbImage::from_fn(64, 48, |x, y| image::Rgb([(x * (y + seed) % 251) as u8; 3]))
+    };
+    for (name, seed) in [("a", 1), ("b", 60), ("c", 1), ("d", 150)] {
+        picture(seed).save(folder.join(name).with_extension("png")).unwrap();
+    }
+    fs::write(folder.join("e.png"), "no picture").unwrap();
+    let check = ["data", "check", "photos", "--split", "random-50-25-25", "--seed"];
+    let (mut between, mut within) = (0, 0);
+    for seed in 0..8 {
+        let seed = seed.to_string();
+        let output = xr(dir.path(), &[&check[..], &[&seed]].concat());
+        let [out, err] = [output.stdout, output.stderr].map(|s| String::from_utf8(s).unwrap());
+        assert!(
+            out.contains("pairs that look the same: 1, ") && out.contains("  a.png ("),
+            "{out}"
+        );
+        assert!(err.contains("left out: e.png: "), "{err}");
+        match output.status.code() {
+            Some(0) => within += 1,
+            _ => {
+                assert!(err.ends_with(
+                    "xr: pictures that look the same are in two splits (1 pairs): take one of each out, \
+                     or scores will be too good\n"
+                ));
+                between += 1;
+            }
+        }
+    }
+    assert!(within > 0 && between > 0, "{within}, {between}");
+}
+
 /// A catalogue finds what the run's own search `found`.
 fn catalogue(dir: &Path, found: &str) {
     let build = ["index", "build", "shelf", "--in", "run", "--data", "synthetic:60"];
@@ -86,6 +127,14 @@ fn train_eval_embed_search() {
     assert!(scores["image_to_text"]["R@1"]["value"].is_number());
     assert_eq!(scores["corrected"]["text_to_image"]["R@10"]["value"], 1.0);
     assert!(dir.join("found.png").exists() && dir.join("run/curves.png").exists());
+
+    let (bank, elsewhere) = (dir.join("run/bank"), dir.join("bank"));
+    fs::rename(&bank, &elsewhere).unwrap();
+    assert_eq!(
+        fails(dir, &["eval", "--in", "run"]),
+        "xr: run: this run has no query bank; train it with the same settings once more, which makes one"
+    );
+    fs::rename(&elsewhere, &bank).unwrap();
 
     // The same data is accepted, another part is not.
     fs::write(dir.join("test.json"), &json).unwrap();

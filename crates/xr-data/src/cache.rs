@@ -67,6 +67,13 @@ pub struct FeatureCache {
     writer: Option<Writer>,
 }
 
+/// Some rows of a [`FeatureCache`], in an order of their own: a table that may be larger than memory.
+#[derive(Debug)]
+pub struct CachedRows {
+    cache: FeatureCache,
+    records: Vec<u32>,
+}
+
 #[derive(Debug)]
 struct Writer {
     file: File,
@@ -127,9 +134,7 @@ impl FeatureCache {
 
     /// The row for `key`, `[dim]`.
     pub fn get(&self, key: &Key) -> Option<&[f32]> {
-        let &record = self.index.get(key)?;
-        let map = self.map.as_ref().expect("an indexed record is mapped");
-        Some(mapped_f32(map, self.start(record as usize) + KEY, self.dim))
+        self.index.get(key).map(|&record| self.row(record))
     }
 
     /// The rows for `keys`, `[keys, dim]`, in their order and in memory; `None` if one is missing.
@@ -139,6 +144,19 @@ impl FeatureCache {
             values.extend_from_slice(self.get(key)?);
         }
         Some(Embeddings::new(values, self.dim, self.made_by.clone()))
+    }
+
+    /// The rows for `keys`, in their order, read as they are asked for; `None` if one is missing.
+    pub fn into_rows(self, keys: &[Key]) -> Option<CachedRows> {
+        let records = keys.iter().map(|key| self.index.get(key).copied());
+        let records = records.collect::<Option<_>>()?;
+        Some(CachedRows { cache: self, records })
+    }
+
+    /// The row of a record, `[dim]`.
+    fn row(&self, record: u32) -> &[f32] {
+        let map = self.map.as_ref().expect("an indexed record is mapped");
+        mapped_f32(map, self.start(record as usize) + KEY, self.dim)
     }
 
     /// Adds a block of rows `[dim]`, and returns when they are on the disk. Keys that are there
@@ -270,6 +288,21 @@ impl FeatureCache {
     }
 }
 
+impl CachedRows {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.records.len()
+    }
+
+    /// A row, `[dim]`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row(&self, row: usize) -> &[f32] {
+        self.cache.row(self.records[row])
+    }
+}
+
 fn push_record(block: &mut Vec<u8>, key: &Key, row: &[f32], dim: usize) {
     assert!(row.len() == dim, "a row of {} values in a cache of rows of {dim}", row.len());
     let start = block.len();
@@ -392,6 +425,9 @@ mod tests {
         let cache = open(&dir);
         assert_eq!(rows_there(&cache), [0, 1, 2, 3]);
         assert_eq!(cache.get(&key(4)), None);
+        let table = open(&dir).into_rows(&[key(3), key(0), key(3)]).unwrap();
+        assert_eq!((table.rows(), table.row(1), table.row(2)), (3, &row(0)[..], &row(3)[..]));
+        assert!(open(&dir).into_rows(&[key(0), key(4)]).is_none());
         let two = cache.collect(&[key(3), key(0)]).unwrap();
         assert_eq!(two.values(), [row(3), row(0)].concat());
         assert_eq!(two.made_by(), &maker());

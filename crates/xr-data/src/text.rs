@@ -52,6 +52,33 @@ pub struct Tokens {
     pub width: usize,
 }
 
+impl Tokens {
+    /// Number of tokens of a row; filling follows them.
+    pub fn length(&self, row: usize) -> usize {
+        let mask = &self.mask[row * self.width..][..self.width];
+        mask.iter().rposition(|&token| token).map_or(0, |last| last + 1)
+    }
+
+    /// These rows, no wider than the longest of them.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let width = rows.iter().map(|&row| self.length(row)).max().unwrap_or(0);
+        let starts = || rows.iter().map(|row| row * self.width);
+        Self {
+            ids: starts().flat_map(|start| &self.ids[start..start + width]).copied().collect(),
+            mask: starts().flat_map(|start| &self.mask[start..start + width]).copied().collect(),
+            rows: rows.len(),
+            width,
+        }
+    }
+
+    /// The rows from the shortest to the longest.
+    pub fn by_length(&self) -> Vec<usize> {
+        let mut rows: Vec<_> = (0..self.rows).collect();
+        rows.sort_by_key(|&row| self.length(row));
+        rows
+    }
+}
+
 impl Tokenizer {
     /// Reads a `tokenizer.json`.
     ///
@@ -190,6 +217,21 @@ mod tests {
         let tokens = words(2).encode(&["a dog !", "dog"]).unwrap();
         assert_eq!(tokens.ids, [2, 3, 3, 0]);
         assert_eq!(tokens.mask, [true, true, true, false]);
+    }
+
+    #[test]
+    fn selected_rows_are_as_wide_as_the_longest_of_them() {
+        let tokens = Tokens {
+            ids: vec![1, 2, 3, 4, 0, 0, 5, 6, 0],
+            mask: vec![true, true, true, true, false, false, true, true, false],
+            rows: 3,
+            width: 3,
+        };
+        let some = tokens.select(&[1, 2]);
+        assert_eq!((some.rows, some.width), (2, 2));
+        assert_eq!(some.ids, [4, 0, 5, 6]);
+        assert_eq!(some.mask, [true, false, true, true]);
+        assert_eq!(tokens.by_length(), [1, 2, 0]);
     }
 
     #[test]

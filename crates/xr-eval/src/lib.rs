@@ -19,6 +19,7 @@
 mod bootstrap;
 mod error;
 mod evaluate;
+mod geometry;
 pub mod metric;
 pub mod plot;
 mod rank;
@@ -28,6 +29,7 @@ mod summary;
 pub use bootstrap::{Bootstrap, Interval};
 pub use error::{Error, Result};
 pub use evaluate::{Banks, EvalConfig, Measures, Scores, evaluate, evaluate_corrected, measure};
+pub use geometry::{Dispersion, Geometry};
 pub use metric::Metric;
 pub use rank::Ranking;
 pub use report::Table;

@@ -4,6 +4,7 @@
 //! and one being decoded, and one window of token rows. What is returned as [`Embeddings`] is held
 //! whole; the `_into` functions hand rows on as they are made.
 
+mod activations;
 mod pictures;
 mod texts;
 
@@ -18,6 +19,7 @@ use burn::{
 };
 use xr_data::{Embeddings, FeatureCache, Fingerprint, Picture, Tokenizer};
 
+pub use self::activations::{Activations, Sight, activations};
 use self::{pictures::PictureJob, texts::TextJob};
 use crate::{
     Checkpoint, ImagePart, Model, ModelConfig, Result, TextPart, View,
@@ -108,6 +110,7 @@ pub fn image_features(
     let encode = |pixels: &[Tensor<4>]| folded.forward(view.of(pixels[0].clone()));
     let job = PictureJob {
         preprocess: vec![&part.preprocess],
+        crop: None,
         dim: part.encoder.width(),
         made_by: part.fingerprint(encoder, view),
         device: device_of(encoder),
@@ -207,6 +210,7 @@ impl Embedder {
     ) -> Result<Vec<Failure>> {
         let job = PictureJob {
             preprocess: self.config.image.iter().map(|part| &part.preprocess).collect(),
+            crop: None,
             dim: self.dim(),
             made_by: self.fingerprint.clone(),
             device: device_of(&self.model),

@@ -111,6 +111,30 @@ pub enum Error {
         /// Its shape in the file.
         found: Vec<usize>,
     },
+    /// Fine-tuning of another number of image encoders than there are.
+    #[error(
+        "the model has {expected} image encoders, but `blocks` says of {found} how many of their \
+         last blocks are trained; list one number for each"
+    )]
+    TuningEncoders {
+        /// Encoders of the model.
+        expected: usize,
+        /// Numbers given.
+        found: usize,
+    },
+    /// Fine-tuning of more than there is.
+    #[error("the last {asked} {what} were to be trained, but the encoder has {found}")]
+    TuningTooDeep {
+        /// `blocks` or `layers`.
+        what: &'static str,
+        /// How many were asked for.
+        asked: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// Fine-tuning of a text encoder that has no layers to choose from.
+    #[error("only a BERT encoder can be fine-tuned; train a recurrent one whole, from scratch")]
+    TuningText,
     /// Encoders and a head that don't fit.
     #[error(
         "the head takes {modality} features of width {head}, but the encoder makes {encoders}; \

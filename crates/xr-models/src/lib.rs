@@ -14,6 +14,7 @@ mod mlp;
 mod model;
 pub mod ops;
 pub mod pretrained;
+mod tuning;
 mod weights_file;
 mod zscore;
 
@@ -26,4 +27,5 @@ pub use fingerprint::weights_fingerprint;
 pub use head::{Head, HeadConfig, Reconstruction};
 pub use mlp::{Mlp, MlpConfig};
 pub use model::{ImagePart, Model, ModelConfig, PairBatch, TextPart, TokenBatch, View, Views};
+pub use tuning::{Lower, TextStates, Tuning, Upper, UpperBatch};
 pub use zscore::ZScore;

@@ -59,6 +59,9 @@ pub struct EpochRecord {
     pub grad_norm: Option<f64>,
     /// Speed since the epoch began, or was resumed.
     pub steps_per_second: f64,
+    /// Share of that time that was spent waiting for batches.
+    #[serde(default)]
+    pub waited: f64,
     /// What the caller measured after the epoch.
     pub validation: Validation,
 }

@@ -107,7 +107,8 @@ mod tests {
             lr: 1e-3,
             grad_norm: None,
             steps_per_second: 10.0,
-            validation: Validation { loss: 2.0, metrics },
+            waited: 0.0,
+            validation: Validation { loss: 2.0, metrics, ..Validation::default() },
         };
         assert_eq!(
             line(&record),

@@ -250,7 +250,11 @@ mod tests {
     }
 
     fn measured(value: f64) -> Validation {
-        Validation { loss: 1.0 - value, metrics: [("R@5".to_string(), value)].into() }
+        Validation {
+            loss: 1.0 - value,
+            metrics: [("R@5".to_string(), value)].into(),
+            ..Validation::default()
+        }
     }
 
     #[test]

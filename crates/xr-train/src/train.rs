@@ -1,4 +1,9 @@
-use std::{collections::BTreeMap, ops::ControlFlow, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -35,6 +40,10 @@ pub struct Validation {
     pub loss: f64,
     /// Anything else, by name: `R@5`.
     pub metrics: BTreeMap<String, f64>,
+    /// What isn't a score but shows what is going wrong, for [`diagnose`](crate::diagnose): `image
+    /// cosine` and `text cosine`, between two embeddings on average.
+    #[serde(default)]
+    pub diagnostics: BTreeMap<String, f64>,
 }
 
 impl Validation {
@@ -152,6 +161,8 @@ struct Session<'a, M> {
     state: State,
     /// When the present epoch began, or was resumed, and after how many of its steps.
     clock: (Instant, usize),
+    /// How long it has waited for batches since then.
+    waited: Duration,
 }
 
 impl<'a, M: Trainable> Session<'a, M> {
@@ -178,7 +189,8 @@ impl<'a, M: Trainable> Session<'a, M> {
         let log = Log::open(run.log(), state.log_bytes)?;
         let clock = (Instant::now(), state.step);
         let rates = config.optimizer.rates()?;
-        Ok(Self { config, run, log, device, rates, weights, state, clock })
+        let waited = Duration::ZERO;
+        Ok(Self { config, run, log, device, rates, weights, state, clock, waited })
     }
 
     fn begin(&self) -> Event<'static> {
@@ -197,12 +209,13 @@ impl<'a, M: Trainable> Session<'a, M> {
         observer: &mut dyn Observer,
     ) -> Result<ControlFlow<()>> {
         self.clock = (Instant::now(), self.state.step);
+        self.waited = Duration::ZERO;
         let steps = self.state.step..self.state.steps_per_epoch;
         let device = self.device.clone();
         let epoch = self.state.epoch;
         let make = |step| batches.batch(epoch, step, &device);
-        prefetch(steps, make, |made| {
-            for made in made {
+        prefetch(steps, make, |batches| {
+            while let Some(made) = timed(&mut self.waited, || batches.next()) {
                 let (batch, groups) = made.map_err(|source| self.no_batch(source))?;
                 let record = self.step(&batch, &groups)?;
                 if observer.observe(Event::Step(&record)).is_break() {
@@ -345,6 +358,7 @@ impl<'a, M: Trainable> Session<'a, M> {
             lr: means.lr,
             grad_norm: (means.norms > 0).then(|| means.norm / means.norms as f64),
             steps_per_second: self.speed(),
+            waited: self.waited.as_secs_f64() / self.clock.0.elapsed().as_secs_f64(),
             validation,
         }
     }
@@ -398,6 +412,14 @@ fn on_training_device<M: Module>(model: M, seed: u64) -> (M, Device) {
         true => (model, device),
         false => (model.train(), device.autodiff()),
     }
+}
+
+/// Adds the time that `work` takes to `sum`.
+fn timed<T>(sum: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let done = work();
+    *sum += start.elapsed();
+    done
 }
 
 /// The numbers of a loss, read from the device in one go.

@@ -85,7 +85,7 @@ fn log(folder: &Path) -> Vec<Record> {
     for record in &mut records {
         match record {
             Record::Step(step) => step.steps_per_second = 0.0,
-            Record::Epoch(epoch) => epoch.steps_per_second = 0.0,
+            Record::Epoch(epoch) => (epoch.steps_per_second, epoch.waited) = (0.0, 0.0),
         }
     }
     records
@@ -332,7 +332,7 @@ fn stops_early_and_keeps_the_best() {
     let validate = |model: &FeatureModel| {
         seen.push(bits(model));
         let metrics = [("R@1".to_string(), seen.len() as f64)].into();
-        Ok(Validation { loss: losses.next().unwrap(), metrics })
+        Ok(Validation { loss: losses.next().unwrap(), metrics, ..Validation::default() })
     };
     let source = Source::new(&data, &config);
     let trained = train(model(), &source, &config, validate, folder.path(), &mut ()).unwrap();

@@ -2,7 +2,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
-use xr_data::{FeatureCache, Fingerprint, Key, Picture, Preprocess, prefetch};
+use xr_data::{FeatureCache, Fingerprint, Key, Picture, Preprocess, RandomCrop, prefetch};
 
 use super::{Failure, Run, Sink, rows_of};
 use crate::Result;
@@ -11,6 +11,9 @@ use crate::Result;
 pub(super) struct PictureJob<'a> {
     /// For each encoder.
     pub(super) preprocess: Vec<&'a Preprocess>,
+    /// What is seen of each picture instead of all of it, and the number of that part; this takes a
+    /// cache.
+    pub(super) crop: Option<(RandomCrop, u32)>,
     pub(super) dim: usize,
     pub(super) made_by: Fingerprint,
     pub(super) device: Device,
@@ -37,8 +40,8 @@ impl PictureJob<'_> {
         let Run { batch, mut observer, strict, .. } = run;
         let chunks: Vec<_> = pictures.chunks(batch).collect();
         let (mut done, mut failures) = (0, Vec::new());
-        let preprocess = &self.preprocess;
-        let load = |step: usize| load_all(chunks[step], preprocess, &cache);
+        let loader = Loader { preprocess: &self.preprocess, crop: self.crop, cache: &cache };
+        let load = |step: usize| loader.load_all(chunks[step]);
         prefetch(0..chunks.len(), load, |loaded| {
             for chunk in loaded {
                 sink(&self.rows(&chunk, &cache)?)?;
@@ -107,21 +110,33 @@ impl Loaded {
     }
 }
 
-/// Loads pictures on all cores.
-fn load_all(pictures: &[&Picture], preprocess: &[&Preprocess], cache: &Cache) -> Vec<Loaded> {
-    let load = |picture: &&Picture| load(picture, preprocess, cache).unwrap_or_else(Loaded::Failed);
-    pictures.par_iter().map(load).collect()
+/// What loading takes of a job: the encoder stays on its own thread.
+struct Loader<'a> {
+    preprocess: &'a [&'a Preprocess],
+    crop: Option<(RandomCrop, u32)>,
+    cache: &'a Cache,
 }
 
-fn load(picture: &Picture, preprocess: &[&Preprocess], cache: &Cache) -> xr_data::Result<Loaded> {
-    let key = cache.as_ref().map(|_| picture.content_key()).transpose()?;
-    if let (Some(cache), Some(key)) = (cache, &key)
-        && let Some(row) = lock(cache).get(key)
-    {
-        return Ok(Loaded::Cached(row.to_vec()));
+impl Loader<'_> {
+    /// Loads pictures on all cores.
+    fn load_all(&self, pictures: &[&Picture]) -> Vec<Loaded> {
+        let load = |picture: &&Picture| self.load(picture).unwrap_or_else(Loaded::Failed);
+        pictures.par_iter().map(load).collect()
     }
-    let picture = picture.load()?;
-    Ok(Loaded::Fresh(preprocess.iter().map(|p| p.apply(&picture)).collect(), key))
+
+    fn load(&self, picture: &Picture) -> xr_data::Result<Loaded> {
+        let key = self.cache.as_ref().map(|_| picture.content_key()).transpose()?;
+        if let (Some(cache), Some(key)) = (self.cache, &key)
+            && let Some(row) = lock(cache).get(key)
+        {
+            return Ok(Loaded::Cached(row.to_vec()));
+        }
+        let mut picture = picture.load()?;
+        if let (Some((crop, number)), Some(key)) = (self.crop, &key) {
+            picture = crop.of(&picture, key, number);
+        }
+        Ok(Loaded::Fresh(self.preprocess.iter().map(|p| p.apply(&picture)).collect(), key))
+    }
 }
 
 fn failures_of(chunk: Vec<Loaded>, first: usize) -> impl Iterator<Item = Failure> {

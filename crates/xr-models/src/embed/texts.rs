@@ -28,7 +28,7 @@ impl TextJob<'_> {
             (run.observer)(done, texts.len());
             let (tokens, by_length) = self.tokens(window, &fresh)?;
             for batch in by_length.chunks(run.batch) {
-                let new = self.encode(&select(&tokens, batch));
+                let new = self.encode(&tokens.select(batch));
                 let positions = batch.iter().map(|&row| fresh[row]);
                 let new = positions.zip(new.chunks_exact(self.dim));
                 if let Some(cache) = &mut cache {
@@ -50,8 +50,7 @@ impl TextJob<'_> {
     fn tokens(&self, texts: &[&str], positions: &[usize]) -> Result<(Tokens, Vec<usize>)> {
         let texts: Vec<_> = positions.iter().map(|&i| texts[i]).collect();
         let tokens = self.tokenizer.encode(&texts)?;
-        let mut rows: Vec<_> = (0..tokens.rows).collect();
-        rows.sort_by_key(|&row| length(&tokens, row));
+        let rows = tokens.by_length();
         Ok((tokens, rows))
     }
 
@@ -71,41 +70,4 @@ fn fill(rows: &mut [f32], texts: &[&str], dim: usize, cache: Option<&FeatureCach
         }
     }
     fresh
-}
-
-/// The rows of a batch, no wider than its longest text.
-fn select(tokens: &Tokens, rows: &[usize]) -> Tokens {
-    let width = rows.iter().map(|&row| length(tokens, row)).max().unwrap_or(0);
-    let starts = || rows.iter().map(|row| row * tokens.width);
-    Tokens {
-        ids: starts().flat_map(|start| &tokens.ids[start..start + width]).copied().collect(),
-        mask: starts().flat_map(|start| &tokens.mask[start..start + width]).copied().collect(),
-        rows: rows.len(),
-        width,
-    }
-}
-
-/// Number of tokens of a row; padding follows them.
-fn length(tokens: &Tokens, row: usize) -> usize {
-    let mask = &tokens.mask[row * tokens.width..][..tokens.width];
-    mask.iter().rposition(|&token| token).map_or(0, |last| last + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_is_as_wide_as_its_longest_text() {
-        let tokens = Tokens {
-            ids: vec![1, 2, 3, 4, 0, 0, 5, 6, 0],
-            mask: vec![true, true, true, true, false, false, true, true, false],
-            rows: 3,
-            width: 3,
-        };
-        let batch = select(&tokens, &[1, 2]);
-        assert_eq!((batch.rows, batch.width), (2, 2));
-        assert_eq!(batch.ids, [4, 0, 5, 6]);
-        assert_eq!(batch.mask, [true, false, true, true]);
-    }
 }

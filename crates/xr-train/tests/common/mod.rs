@@ -79,7 +79,7 @@ impl Data {
         let right =
             best.iter().zip(&self.picture_of).filter(|(a, b)| **a == i64::from(**b)).count();
         let metrics = [("R@1".to_string(), right as f64 / CAPTIONS as f64)].into();
-        Ok(Validation { loss, metrics })
+        Ok(Validation { loss, metrics, ..Validation::default() })
     }
 }
 

@@ -94,6 +94,20 @@ impl ConvNorm {
         Self { conv, norm: None }
     }
 
+    /// The same function with a batch norm again, of mean 0 and a deviation that its factor undoes.
+    pub(super) fn unfolded(self, epsilon: f64) -> Self {
+        let Self { mut conv, norm: None } = self else { return self };
+        let bias = conv.bias.take().expect("a folded convolution has a bias").val().detach();
+        let [channels] = bias.dims();
+        let config = BatchNormConfig::new(channels).with_epsilon(epsilon);
+        let mut norm: BatchNorm = config.init(&bias.device());
+        // As `fold` computes what it divides by, so that the quotient is 1 to the last bit.
+        let deviation = (norm.running_var.value() + norm.epsilon).sqrt();
+        norm.gamma = Param::from_tensor(deviation);
+        norm.beta = Param::from_tensor(bias);
+        Self { conv, norm: Some(norm) }
+    }
+
     #[cfg(test)]
     pub(super) fn norm(&self) -> Option<&BatchNorm> {
         self.norm.as_ref()

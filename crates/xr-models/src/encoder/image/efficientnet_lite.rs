@@ -101,9 +101,9 @@ impl EfficientNetLiteConfig {
             }
         }
         EfficientNetLite {
-            stem: conv(3, self.stem, 3, 2, device),
+            stem: Some(conv(3, self.stem, 3, 2, device)),
             blocks,
-            head: conv(channels, self.features, 1, 1, device),
+            head: Some(conv(channels, self.features, 1, 1, device)),
         }
     }
 }
@@ -127,9 +127,11 @@ impl Stage {
 /// Padding is TensorFlow's "same": what a stride of 2 leaves over goes to the right and below.
 #[derive(Module, Debug)]
 pub struct EfficientNetLite {
-    stem: ConvNorm,
+    /// The lower part has one.
+    stem: Option<ConvNorm>,
     blocks: Vec<Block>,
-    head: ConvNorm,
+    /// The upper part has one.
+    head: Option<ConvNorm>,
 }
 
 /// Inverted residual bottleneck: widen, filter each channel, narrow.
@@ -148,18 +150,57 @@ impl EfficientNetLite {
     /// - pixels: `[batch, 3, height, width]`, `(x - 127) / 128` of values up to 255
     /// - output: `[batch, features]`
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let x = self.stem.forward(pixels, Relu6, None);
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
-        global_avg_pool2d(self.head.forward(x, Relu6, None))
+        let x = self.activations(pixels);
+        global_avg_pool2d(match &self.head {
+            Some(head) => head.forward(x, Relu6, None),
+            None => x,
+        })
+    }
+
+    /// What the last block makes.
+    ///
+    /// # Shapes
+    /// - pixels: `[batch, 3, height, width]`
+    /// - output: `[batch, channels, height / 32, width / 32]`, rounded up; more in a lower part
+    pub fn activations(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let x = match &self.stem {
+            Some(stem) => stem.forward(pixels, Relu6, None),
+            None => pixels,
+        };
+        self.blocks.iter().fold(x, |x, block| block.forward(x))
     }
 
     /// The same function with each batch norm folded into its convolution.
     pub fn folded(self) -> Self {
+        self.map(ConvNorm::folded)
+    }
+
+    /// The same function with batch norms, as files have it.
+    pub fn unfolded(self) -> Self {
+        self.map(|conv| conv.unfolded(EPSILON))
+    }
+
+    fn map(self, change: fn(ConvNorm) -> ConvNorm) -> Self {
         Self {
-            stem: self.stem.folded(),
-            blocks: self.blocks.into_iter().map(Block::folded).collect(),
-            head: self.head.folded(),
+            stem: self.stem.map(change),
+            blocks: self.blocks.into_iter().map(|block| block.map(change)).collect(),
+            head: self.head.map(change),
         }
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    pub(super) fn cut(mut self, blocks: usize) -> [Self; 2] {
+        let upper = self.blocks.split_off(self.blocks.len() - blocks);
+        let head = self.head.take();
+        [self, Self { stem: None, blocks: upper, head }]
+    }
+
+    pub(super) fn joined([mut lower, upper]: [Self; 2]) -> Self {
+        lower.blocks.extend(upper.blocks);
+        Self { head: upper.head, ..lower }
     }
 
     /// The name that one of our tensors has in the files of
@@ -181,11 +222,11 @@ impl Block {
         self.project.forward(x, Identity, residual)
     }
 
-    fn folded(self) -> Self {
+    fn map(self, change: fn(ConvNorm) -> ConvNorm) -> Self {
         Self {
-            expand: self.expand.map(ConvNorm::folded),
-            depthwise: self.depthwise.folded(),
-            project: self.project.folded(),
+            expand: self.expand.map(change),
+            depthwise: change(self.depthwise),
+            project: change(self.project),
             residual: self.residual,
         }
     }
@@ -238,7 +279,7 @@ mod tests {
         let (fixture, device) = (Fixture::open("efficientnet_lite"), Device::flex());
         let folded = loaded(&fixture, &device).folded();
         fixture.assert("features", folded.forward(fixture.tensor("pixels", &device)));
-        assert!(folded.stem.norm().is_none() && folded.blocks[1].project.norm().is_none());
+        assert!(folded.stem.unwrap().norm().is_none() && folded.blocks[1].project.norm().is_none());
     }
 
     fn sizes(config: &EfficientNetLiteConfig) -> Vec<(usize, usize)> {

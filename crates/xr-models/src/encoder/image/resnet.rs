@@ -8,6 +8,9 @@ use burn::{
 use super::conv_norm::{ConvNorm, ConvNormConfig};
 use crate::ops::{Activation, global_avg_pool2d};
 
+/// What PyTorch's batch norms add to the variance.
+const EPSILON: f64 = 1e-5;
+
 /// Configuration of a [`ResNet`].
 #[derive(Config, Debug, PartialEq)]
 pub struct ResNetConfig {
@@ -64,7 +67,7 @@ impl ResNetConfig {
         });
         let stages = stages.collect();
         ResNet {
-            stem: conv([3, self.channels], 7, 2, device),
+            stem: Some(conv([3, self.channels], 7, 2, device)),
             pool: MaxPool2dConfig::new([3, 3])
                 .with_strides([2, 2])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
@@ -116,7 +119,8 @@ impl ResNetBlock {
 /// ([`resnet.py`](https://github.com/pytorch/vision/blob/main/torchvision/models/resnet.py)).
 #[derive(Module, Debug)]
 pub struct ResNet {
-    stem: ConvNorm,
+    /// With the pool behind it; the lower part has one.
+    stem: Option<ConvNorm>,
     pool: MaxPool2d,
     stages: Vec<Vec<Block>>,
 }
@@ -136,19 +140,63 @@ impl ResNet {
     /// - pixels: `[batch, 3, height, width]`, normalised with ImageNet's mean and deviation
     /// - output: `[batch, width]`
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let x = self.pool.forward(self.stem.forward(pixels, Activation::Relu, None));
-        let blocks = self.stages.iter().flatten();
-        global_avg_pool2d(blocks.fold(x, |x, block| block.forward(x)))
+        global_avg_pool2d(self.activations(pixels))
+    }
+
+    /// What the last block makes.
+    ///
+    /// # Shapes
+    /// - pixels: `[batch, 3, height, width]`
+    /// - output: `[batch, channels, height / 32, width / 32]`, rounded up; more in a lower part
+    pub fn activations(&self, pixels: Tensor<4>) -> Tensor<4> {
+        let x = match &self.stem {
+            Some(stem) => self.pool.forward(stem.forward(pixels, Activation::Relu, None)),
+            None => pixels,
+        };
+        self.stages.iter().flatten().fold(x, |x, block| block.forward(x))
     }
 
     /// The same function with each batch norm folded into its convolution.
     pub fn folded(self) -> Self {
-        let stage = |stage: Vec<Block>| stage.into_iter().map(Block::folded).collect();
+        self.map(ConvNorm::folded)
+    }
+
+    /// The same function with batch norms, as files have it.
+    pub fn unfolded(self) -> Self {
+        self.map(|conv| conv.unfolded(EPSILON))
+    }
+
+    fn map(self, change: fn(ConvNorm) -> ConvNorm) -> Self {
+        let stage = |stage: Vec<Block>| stage.into_iter().map(|block| block.map(change)).collect();
         Self {
-            stem: self.stem.folded(),
+            stem: self.stem.map(change),
             stages: self.stages.into_iter().map(stage).collect(),
             ..self
         }
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.stages.iter().flatten().count()
+    }
+
+    /// Each part has all stages, and in each of them its own blocks.
+    pub(super) fn cut(mut self, blocks: usize) -> [Self; 2] {
+        let mut lower = self.blocks() - blocks;
+        let stages = self.stages.iter_mut().map(|stage| {
+            let kept = lower.min(stage.len());
+            lower -= kept;
+            stage.split_off(kept)
+        });
+        let stages = stages.collect();
+        let pool = self.pool.clone();
+        [self, Self { stem: None, pool, stages }]
+    }
+
+    pub(super) fn joined([mut lower, upper]: [Self; 2]) -> Self {
+        for (stage, rest) in lower.stages.iter_mut().zip(upper.stages) {
+            stage.extend(rest);
+        }
+        lower
     }
 
     /// The name that one of our tensors has in torchvision's files:
@@ -183,10 +231,10 @@ impl Block {
         relu(last.forward(x, Activation::Identity, Some(input)))
     }
 
-    fn folded(self) -> Self {
+    fn map(self, change: fn(ConvNorm) -> ConvNorm) -> Self {
         Self {
-            convs: self.convs.into_iter().map(ConvNorm::folded).collect(),
-            shortcut: self.shortcut.map(ConvNorm::folded),
+            convs: self.convs.into_iter().map(change).collect(),
+            shortcut: self.shortcut.map(change),
         }
     }
 }
@@ -194,7 +242,7 @@ impl Block {
 fn conv(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> ConvNorm {
     let around = kernel / 2;
     let padding = PaddingConfig2d::Explicit(around, around, around, around);
-    ConvNormConfig { channels, kernel, stride, groups: 1, padding, epsilon: 1e-5 }.init(device)
+    ConvNormConfig { channels, kernel, stride, groups: 1, padding, epsilon: EPSILON }.init(device)
 }
 
 #[cfg(test)]

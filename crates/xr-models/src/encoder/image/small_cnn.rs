@@ -8,6 +8,9 @@ use burn::{
 use super::conv_norm::{ConvNorm, ConvNormConfig};
 use crate::ops::{Activation::Relu, global_avg_pool2d};
 
+/// What PyTorch's batch norms add to the variance.
+const EPSILON: f64 = 1e-5;
+
 /// Configuration of a [`SmallCnn`].
 #[derive(Config, Debug, PartialEq)]
 pub struct SmallCnnConfig {
@@ -49,19 +52,47 @@ impl SmallCnn {
     /// - pixels: `[batch, 3, height, width]`
     /// - output: `[batch, features]`
     pub fn forward(&self, pixels: Tensor<4>) -> Tensor<2> {
-        let forward = |x, stage: &ConvNorm| stage.forward(x, Relu, None);
-        global_avg_pool2d(self.stages.iter().fold(pixels, forward))
+        global_avg_pool2d(self.activations(pixels))
+    }
+
+    /// What the last stage makes.
+    ///
+    /// # Shapes
+    /// - pixels: `[batch, 3, height, width]`
+    /// - output: `[batch, channels, …]`, each stage halves height and width
+    pub fn activations(&self, pixels: Tensor<4>) -> Tensor<4> {
+        self.stages.iter().fold(pixels, |x, stage| stage.forward(x, Relu, None))
     }
 
     /// The same function with each batch norm folded into its convolution.
     pub fn folded(self) -> Self {
         Self { stages: self.stages.into_iter().map(ConvNorm::folded).collect() }
     }
+
+    /// The same function with batch norms, as files have it.
+    pub fn unfolded(self) -> Self {
+        let unfolded = self.stages.into_iter().map(|stage| stage.unfolded(EPSILON));
+        Self { stages: unfolded.collect() }
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.stages.len()
+    }
+
+    pub(super) fn cut(mut self, blocks: usize) -> [Self; 2] {
+        let stages = self.stages.split_off(self.stages.len() - blocks);
+        [self, Self { stages }]
+    }
+
+    pub(super) fn joined([mut lower, upper]: [Self; 2]) -> Self {
+        lower.stages.extend(upper.stages);
+        lower
+    }
 }
 
 fn stage(from: usize, to: usize, device: &Device) -> ConvNorm {
     let (channels, padding) = ([from, to], PaddingConfig2d::Explicit(1, 1, 1, 1));
-    ConvNormConfig { channels, kernel: 3, stride: 2, groups: 1, padding, epsilon: 1e-5 }
+    ConvNormConfig { channels, kernel: 3, stride: 2, groups: 1, padding, epsilon: EPSILON }
         .init(device)
 }
 

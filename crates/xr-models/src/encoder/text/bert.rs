@@ -16,12 +16,12 @@ use crate::{
     ops::{self, Activation, add_norm, attention, masked_mean},
 };
 
-/// Our names of modules, and those in Hugging Face's files.
+/// Our names of modules, and those in Hugging Face's files where they differ.
 const PUBLISHED_NAMES: [(&str, &str); 13] = [
-    ("words.", "embeddings.word_embeddings."),
-    ("positions.", "embeddings.position_embeddings."),
-    ("segments.", "embeddings.token_type_embeddings."),
-    ("start_norm.", "embeddings.LayerNorm."),
+    ("words.", "word_embeddings."),
+    ("positions.", "position_embeddings."),
+    ("segments.", "token_type_embeddings."),
+    ("norm.", "LayerNorm."),
     ("layers.", "encoder.layer."),
     ("query.", "attention.self.query."),
     ("key.", "attention.self.key."),
@@ -104,14 +104,20 @@ impl BertConfig {
     /// # Panics
     /// If the heads don't divide the width.
     pub fn init(&self, device: &Device) -> Bert {
-        let table = |rows| EmbeddingConfig::new(rows, self.width).init(device);
         Bert {
+            embeddings: Some(self.embeddings(device)),
+            layers: (0..self.layers).map(|_| self.layer(device)).collect(),
+        }
+    }
+
+    fn embeddings(&self, device: &Device) -> Embeddings {
+        let table = |rows| EmbeddingConfig::new(rows, self.width).init(device);
+        Embeddings {
             words: table(self.vocabulary),
             positions: table(self.positions),
             segments: table(self.segments),
-            start_norm: self.norm(device),
+            norm: self.norm(device),
             dropout: DropoutConfig::new(self.dropout).init(),
-            layers: (0..self.layers).map(|_| self.layer(device)).collect(),
             epsilon: self.epsilon,
         }
     }
@@ -178,12 +184,19 @@ fn expect(field: &str, found: &str, expected: &str) -> Result<(), String> {
 /// BERT (Devlin et al. 2019) with the mean over a text's tokens, as Sentence-BERT takes it.
 #[derive(Module, Debug)]
 pub struct Bert {
+    /// The lower part has them.
+    embeddings: Option<Embeddings>,
+    layers: Vec<Layer>,
+}
+
+/// The sum of what a token, its place and its segment stand for, normalised.
+#[derive(Module, Debug)]
+struct Embeddings {
     words: Embedding,
     positions: Embedding,
     segments: Embedding,
-    start_norm: LayerNorm,
+    norm: LayerNorm,
     dropout: Dropout,
-    layers: Vec<Layer>,
     epsilon: f64,
 }
 
@@ -214,21 +227,57 @@ impl Bert {
     /// # Panics
     /// If the texts are longer than there are positions.
     pub fn forward(&self, ids: Tensor<2, Int>, mask: Tensor<2, Bool>) -> Tensor<2> {
-        let x = self.embed(ids);
-        let states = self.layers.iter().fold(x, |x, layer| layer.forward(x, mask.clone()));
-        masked_mean(states, mask)
+        masked_mean(self.states(ids, mask.clone()), mask)
     }
 
-    /// `[batch, tokens]` → `[batch, tokens, width]`.
-    fn embed(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let [_, tokens] = ids.dims();
-        let [positions, _] = self.positions.weight.dims();
-        assert!(tokens <= positions, "a text of {tokens} tokens, but only {positions} positions");
-        let position = self.positions.weight.val().narrow(0, 0, tokens);
-        let constant = position + self.segments.weight.val().narrow(0, 0, 1);
-        let x = self.words.forward(ids);
-        let constant = constant.unsqueeze::<3>().expand(x.dims());
-        ops::dropout(&self.dropout, norm(&self.start_norm, x, constant, self.epsilon))
+    /// States of the tokens behind the last layer.
+    ///
+    /// # Shapes
+    /// - ids: `[batch, tokens]`
+    /// - mask: `[batch, tokens]`, true where there is a token
+    /// - output: `[batch, tokens, width]`
+    ///
+    /// # Panics
+    /// If the texts are longer than there are positions, and for the upper part of a
+    /// [cut](Self::cut) encoder.
+    pub fn states(&self, ids: Tensor<2, Int>, mask: Tensor<2, Bool>) -> Tensor<3> {
+        let embeddings = self.embeddings.as_ref().expect("the upper part doesn't take tokens");
+        self.through_layers(embeddings.forward(ids), mask)
+    }
+
+    /// Features that the upper part of a [cut](Self::cut) encoder makes of what the lower one made.
+    ///
+    /// # Shapes
+    /// - states: `[batch, tokens, width]`
+    /// - mask: `[batch, tokens]`, true where there is a token
+    /// - output: `[batch, width]`
+    pub fn features(&self, states: Tensor<3>, mask: Tensor<2, Bool>) -> Tensor<2> {
+        masked_mean(self.through_layers(states, mask.clone()), mask)
+    }
+
+    fn through_layers(&self, states: Tensor<3>, mask: Tensor<2, Bool>) -> Tensor<3> {
+        self.layers.iter().fold(states, |x, layer| layer.forward(x, mask.clone()))
+    }
+
+    /// Number of layers.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// The encoder in two: the lower part, whose [`states`](Self::states) are the input of the upper
+    /// one, and the last `layers` layers.
+    ///
+    /// # Panics
+    /// If it has fewer [`layers`](Self::layers).
+    pub fn cut(mut self, layers: usize) -> [Self; 2] {
+        let layers = self.layers.split_off(self.layers.len() - layers);
+        [self, Self { embeddings: None, layers }]
+    }
+
+    /// The encoder whose lower and upper part these are.
+    pub fn joined([mut lower, upper]: [Self; 2]) -> Self {
+        lower.layers.extend(upper.layers);
+        lower
     }
 
     /// The name that one of our tensors has in Hugging Face's files: `layers.0.query.weight` is
@@ -240,6 +289,20 @@ impl Bert {
             published.map_or(part, |(_, theirs)| theirs)
         });
         parts.collect()
+    }
+}
+
+impl Embeddings {
+    /// `[batch, tokens]` → `[batch, tokens, width]`.
+    fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let [_, tokens] = ids.dims();
+        let [positions, _] = self.positions.weight.dims();
+        assert!(tokens <= positions, "a text of {tokens} tokens, but only {positions} positions");
+        let position = self.positions.weight.val().narrow(0, 0, tokens);
+        let constant = position + self.segments.weight.val().narrow(0, 0, 1);
+        let x = self.words.forward(ids);
+        let constant = constant.unsqueeze::<3>().expand(x.dims());
+        ops::dropout(&self.dropout, norm(&self.norm, x, constant, self.epsilon))
     }
 }
 
@@ -295,6 +358,13 @@ mod tests {
         let device = Device::flex();
         let (fixture, encoder) = tiny(&device);
         let (ids, mask) = fixture.texts(&device);
+        for layers in 0..=encoder.layers() {
+            let parts = encoder.clone().cut(layers);
+            let states = parts[0].states(ids.clone(), mask.clone());
+            fixture.assert("features", parts[1].features(states, mask.clone()));
+            let whole = Bert::joined(parts);
+            fixture.assert("features", whole.forward(ids.clone(), mask.clone()));
+        }
         fixture.assert("features", encoder.forward(ids, mask));
     }
 
@@ -350,8 +420,8 @@ mod tests {
     #[test]
     fn published_names() {
         for (ours, theirs) in [
-            ("words.weight", "embeddings.word_embeddings.weight"),
-            ("start_norm.bias", "embeddings.LayerNorm.bias"),
+            ("embeddings.words.weight", "embeddings.word_embeddings.weight"),
+            ("embeddings.norm.bias", "embeddings.LayerNorm.bias"),
             ("layers.3.query.bias", "encoder.layer.3.attention.self.query.bias"),
             ("layers.0.attended.weight", "encoder.layer.0.attention.output.dense.weight"),
             ("layers.0.attended_norm.weight", "encoder.layer.0.attention.output.LayerNorm.weight"),

@@ -1,0 +1,202 @@
+use burn::{
+    config::Config,
+    module::Module,
+    tensor::{Bool, Int, Tensor},
+};
+
+use crate::{
+    Error, FeatureModel, HeadOutput, Model, Result,
+    encoder::{Bert, ImageEncoder, TextEncoder},
+};
+
+/// How much of pretrained encoders is trained.
+#[derive(Config, Debug, PartialEq)]
+pub struct Tuning {
+    /// The last blocks of each image encoder, and the convolution that follows them.
+    pub blocks: Vec<usize>,
+    /// The last layers of the text encoder.
+    pub layers: usize,
+}
+
+/// The parts of a model's encoders that stay as they are: from pixels and tokens to the inputs of an
+/// [`Upper`].
+#[derive(Clone, Debug)]
+pub struct Lower {
+    /// Of each image encoder, with batch norms folded.
+    pub image: Vec<ImageEncoder>,
+    /// Of the text encoder.
+    pub text: Bert,
+}
+
+/// The parts of a model that fine-tuning trains: the last blocks and layers of its encoders, and its
+/// head.
+#[derive(Module, Debug)]
+pub struct Upper {
+    /// Of each image encoder, with batch norms folded.
+    pub image: Vec<ImageEncoder>,
+    /// Of the text encoder.
+    pub text: Bert,
+    /// From features to embeddings.
+    pub features: FeatureModel,
+}
+
+/// Texts as a [`Lower`] leaves them.
+#[derive(Clone, Debug)]
+pub struct TextStates {
+    /// States of the tokens, `[texts, tokens, width]`.
+    pub states: Tensor<3>,
+    /// True where there is a token, `[texts, tokens]`.
+    pub mask: Tensor<2, Bool>,
+}
+
+/// Pairs as an [`Upper`] takes them. A picture or text is encoded once, however many pairs it is in.
+#[derive(Clone, Debug)]
+pub struct UpperBatch {
+    /// For each image encoder the activations, `[pictures, channels, rows, columns]`.
+    pub image: Vec<Tensor<4>>,
+    /// The picture of each pair, `[pairs]`.
+    pub picture_of: Tensor<1, Int>,
+    /// Texts in groups, so that short ones aren't padded to the longest of all.
+    pub texts: Vec<TextStates>,
+    /// The text of each pair, counted over all groups, `[pairs]`.
+    pub text_of: Tensor<1, Int>,
+}
+
+impl Model {
+    /// The model in what stays and what is trained; batch norms are folded for good, with the
+    /// statistics that they have.
+    ///
+    /// # Errors
+    /// [`Error::TuningEncoders`] if `tuning` is for another number of image encoders;
+    /// [`Error::TuningTooDeep`] if an encoder has fewer blocks or layers; [`Error::TuningText`] for a
+    /// text encoder without layers.
+    pub fn cut(self, tuning: &Tuning) -> Result<(Lower, Upper)> {
+        let TextEncoder::Bert(text) = self.text else { return Err(Error::TuningText) };
+        let (expected, found) = (self.image.len(), tuning.blocks.len());
+        if expected != found {
+            return Err(Error::TuningEncoders { expected, found });
+        }
+        let parts = self.image.into_iter().zip(&tuning.blocks);
+        let parts = parts.map(|(encoder, &blocks)| {
+            not_deeper("blocks", blocks, encoder.blocks())?;
+            let [lower, upper] = encoder.folded().cut(blocks);
+            Ok((lower, upper))
+        });
+        let (lower, upper) = parts.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        not_deeper("layers", tuning.layers, text.layers())?;
+        let [lower_text, upper_text] = text.cut(tuning.layers);
+        let upper = Upper { image: upper, text: upper_text, features: self.features };
+        Ok((Lower { image: lower, text: lower_text }, upper))
+    }
+}
+
+impl Upper {
+    /// Everything the objective needs.
+    ///
+    /// # Shapes
+    /// - embeddings: `[pairs, latent]`
+    pub fn forward(&self, batch: &UpperBatch) -> HeadOutput {
+        let image = self.image_features(&batch.image).select(0, batch.picture_of.clone());
+        let text = batch.texts.iter().map(|texts| self.text_features(texts));
+        let text = Tensor::cat(text.collect(), 0).select(0, batch.text_of.clone());
+        self.features.forward(image, text)
+    }
+
+    /// The image encoders' outputs, side by side.
+    ///
+    /// # Shapes
+    /// - activations: for each encoder `[pictures, channels, rows, columns]`
+    /// - output: `[pictures, image_width]`
+    pub fn image_features(&self, activations: &[Tensor<4>]) -> Tensor<2> {
+        let each = self.image.iter().zip(activations).map(|(e, x)| e.forward(x.clone()));
+        Tensor::cat(each.collect(), 1)
+    }
+
+    /// The text encoder's output.
+    ///
+    /// # Shapes
+    /// - output: `[texts, text_width]`
+    pub fn text_features(&self, texts: &TextStates) -> Tensor<2> {
+        self.text.features(texts.states.clone(), texts.mask.clone())
+    }
+
+    /// The whole model again, with batch norms that change nothing.
+    ///
+    /// # Panics
+    /// If `lower` is of another model.
+    pub fn join(self, lower: Lower) -> Model {
+        assert_eq!(self.image.len(), lower.image.len(), "the parts of as many encoders");
+        let image = lower.image.into_iter().zip(self.image);
+        let image = image.map(|(lower, upper)| ImageEncoder::joined([lower, upper]).unfolded());
+        Model {
+            image: image.collect(),
+            text: TextEncoder::Bert(Bert::joined([lower.text, self.text])),
+            features: self.features,
+        }
+    }
+}
+
+fn not_deeper(what: &'static str, asked: usize, found: usize) -> Result<()> {
+    if asked <= found {
+        return Ok(());
+    }
+    Err(Error::TuningTooDeep { what, asked, found })
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use xr_data::Preprocess;
+
+    use super::*;
+    use crate::{
+        FeatureModelConfig, HeadConfig, ImagePart, ModelConfig, TextPart,
+        encoder::{
+            BertConfig, ImageEncoderConfig, RecurrentConfig, SmallCnnConfig, TextEncoderConfig,
+        },
+        head::DualEncoderConfig,
+    };
+
+    /// A model of three blocks and two layers.
+    fn model(text: TextEncoderConfig) -> Model {
+        let image = SmallCnnConfig::new().with_channels(vec![4, 6, 8]);
+        let image = ImagePart::new(ImageEncoderConfig::SmallCnn(image), Preprocess::unit(16));
+        let head = HeadConfig::DualEncoder(DualEncoderConfig::new().with_latent(4));
+        let features = FeatureModelConfig::new(8, 8, head);
+        let config = ModelConfig::new(vec![image], TextPart::new(text, 8), features);
+        config.init(&Device::flex()).unwrap()
+    }
+
+    fn bert() -> TextEncoderConfig {
+        TextEncoderConfig::Bert(BertConfig::new(10, 8, 2, 2, 16).with_positions(8))
+    }
+
+    #[test]
+    fn more_than_there_is() {
+        let error = |blocks, layers| {
+            model(bert()).cut(&Tuning::new(blocks, layers)).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(vec![], 1),
+            "the model has 1 image encoders, but `blocks` says of 0 how many of their last blocks \
+             are trained; list one number for each"
+        );
+        assert_eq!(
+            error(vec![4], 1),
+            "the last 4 blocks were to be trained, but the encoder has 3"
+        );
+        assert_eq!(
+            error(vec![3], 3),
+            "the last 3 layers were to be trained, but the encoder has 2"
+        );
+    }
+
+    #[test]
+    fn a_text_encoder_without_layers() {
+        let text = TextEncoderConfig::Recurrent(RecurrentConfig::new(10).with_width(8));
+        assert_eq!(
+            model(text).cut(&Tuning::new(vec![1], 0)).unwrap_err().to_string(),
+            "only a BERT encoder can be fine-tuned; train a recurrent one whole, from scratch"
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! Two learning rates for one dual encoder, compared: "P0", the lost and found system of Kamran, Zhu
+//! and Syed (2025).
+//!
+//! We will: train the same model at 1e-4 and at 1e-3 on the same split, each with a rate that falls
+//! when the validation loss doesn't, and with early stopping; draw both runs' curves together; take
+//! the model of the lowest validation loss; and ask it for pictures, by words and by a picture.
+//!
+//! ```text
+//! cargo run --example p0_lost_and_found
+//!
+//! cargo run --release --example p0_lost_and_found -- --data FLICKR8K \
+//!     --image-weights resnet18.pth --text-weights MINILM_FOLDER
+//! ```
+
+use std::{error::Error, path::PathBuf};
+
+use clap::Parser;
+use image::RgbImage;
+use xr::{
+    Device, Encoders, Options, Recipe, Run, curves,
+    data::{Corpus, Embeddings, Split, SplitSpec},
+    eval::plot::{
+        self,
+        curves::Panel,
+        gallery::{Found, Row},
+    },
+    gallery,
+    index::{ExactIndex, Hit, Metric, SearchParams, VectorIndex},
+    models::device,
+    train::{Bar, Validation, read_log},
+};
+
+/// One dual encoder at two learning rates.
+#[derive(Parser)]
+struct Args {
+    /// A folder (Flickr8k, or pictures with captions), or synthetic:PICTURES.
+    #[arg(long, default_value = "synthetic:600")]
+    data: String,
+    /// official, or a random partition by picture.
+    #[arg(long, default_value = "official")]
+    split: SplitSpec,
+    /// Learning rates to compare.
+    #[arg(long, value_delimiter = ',', default_value = "1e-4,1e-3")]
+    rates: Vec<f64>,
+    /// At most this many epochs.
+    #[arg(long, default_value_t = 10)]
+    epochs: usize,
+    /// Published image encoder; without, small encoders are trained from scratch.
+    #[arg(long, requires = "text_weights")]
+    image_weights: Vec<PathBuf>,
+    /// Folder of a published text encoder.
+    #[arg(long, requires = "image_weights")]
+    text_weights: Option<PathBuf>,
+    /// Where runs and pictures go.
+    #[arg(long, default_value = "p0-runs")]
+    out: PathBuf,
+    /// Folder of the feature cache.
+    #[arg(long, default_value = "p0-runs/cache")]
+    cache: PathBuf,
+    /// flex, libtorch, libtorch-cuda:0, …
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Queries of each kind in the galleries, and pictures found for each.
+const QUERIES: usize = 4;
+const FOUND: usize = 5;
+
+fn main() -> Result<()> {
+    xr::tune_allocator();
+    let args = Args::parse();
+    let device = device(&args.device)?;
+    let options = Options { cache: args.cache.clone(), strict: false };
+
+    // The same data, weights and order for each rate; nothing else differs.
+    let mut trained = Vec::new();
+    for &rate in &args.rates {
+        let recipe = recipe(&args, rate);
+        let dir = args.out.join(format!("rate-{rate:e}"));
+        println!("learning rate {rate:e}");
+        let run = Run::train(&recipe, &dir, &options, &device, &mut Bar::default())?;
+        trained.push((rate, run.run, run.best));
+    }
+
+    draw_curves(&args)?;
+    let best = print(&trained, recipe(&args, args.rates[0]).train.batch_size);
+    let (rate, run, _) = &trained[best];
+    println!("galleries and scores are of the model trained at {rate:e}");
+
+    // Scores and galleries are of the part that nothing was chosen on.
+    let corpus = run.corpus(&options)?;
+    println!("{}", run.score(&corpus, "test", &options, &device)?);
+    draw_galleries(&args, run, corpus, &options, &device)?;
+    println!("curves.png, by-words.png and by-picture.png are in {}", args.out.display());
+    Ok(())
+}
+
+fn recipe(args: &Args, rate: f64) -> Recipe {
+    let encoders = match &args.text_weights {
+        Some(text) => {
+            let image = args.image_weights.clone();
+            Encoders::Pretrained { image, text: text.clone(), tuning: None }
+        }
+        None => Encoders::small(),
+    };
+    let mut recipe = Recipe::lost_and_found(&args.data, encoders);
+    (recipe.split, recipe.train.epochs) = (args.split, args.epochs);
+    recipe.train.optimizer.lr = rate;
+    recipe
+}
+
+/// Both runs' losses on one panel, and a recall on another.
+fn draw_curves(args: &Args) -> Result<()> {
+    let mut together: Vec<Panel> = Vec::new();
+    for rate in &args.rates {
+        let log = args.out.join(format!("rate-{rate:e}/training/log.jsonl"));
+        let [mut loss, mut recall] =
+            <[Panel; 2]>::try_from(curves(&read_log(&log)?)).expect("losses, recalls");
+        recall.curves.retain(|curve| curve.name == "R@5");
+        for (i, panel) in [&mut loss, &mut recall].into_iter().enumerate() {
+            panel.mark = None;
+            for curve in &mut panel.curves {
+                curve.name = format!("{} at {rate:e}", curve.name);
+            }
+            match together.get_mut(i) {
+                Some(there) => there.curves.append(&mut panel.curves),
+                None => together.push(panel.clone()),
+            }
+        }
+    }
+    Ok(plot::save(&plot::curves::draw(&together), &args.out.join("curves.png"))?)
+}
+
+/// Prints a row for each rate, and returns which has the lowest validation loss.
+fn print(trained: &[(f64, Run, Validation)], batch: usize) -> usize {
+    // A contrastive loss depends on the batch: a model that knows nothing has its logarithm.
+    println!("{:>8}  {:>15}  {:>6}", "rate", "validation loss", "R@5");
+    for (rate, _, best) in trained {
+        println!("{rate:>8e}  {:>15.4}  {:>6.3}", best.loss, best.metrics["R@5"]);
+    }
+    let chance = (batch as f64).ln();
+    println!("chance: {chance:.4}, which is ln {batch}; the paper, batch unknown: 2.2840, 2.8901");
+    let losses = trained.iter().enumerate().map(|(i, (_, _, best))| (i, best.loss));
+    losses.min_by(|a, b| a.1.total_cmp(&b.1)).expect("at least one rate").0
+}
+
+fn draw_galleries(
+    args: &Args,
+    run: &Run,
+    corpus: Corpus,
+    options: &Options,
+    device: &Device,
+) -> Result<()> {
+    let mut part = corpus.only(&corpus.split("test")?);
+    let (image, text) = run.embeddings(&mut part, options, device)?;
+    let split = part.split("test")?;
+    let by_words = gallery(&part, &split, &image, &text, &evenly(split.captions.len()))?;
+    plot::save(&by_words, &args.out.join("by-words.png"))?;
+    plot::save(&by_picture(&part, &split, &image)?, &args.out.join("by-picture.png"))?;
+    Ok(())
+}
+
+/// For some pictures those nearest to them: themselves, and then others.
+fn by_picture(corpus: &Corpus, split: &Split, image: &Embeddings) -> Result<RgbImage> {
+    let queries = evenly(split.pictures.len());
+    let index = ExactIndex::new(image.normalized(), Metric::InnerProduct)?;
+    let vectors = image.select(&queries);
+    let hits = index.search(vectors.view(), FOUND, &SearchParams::default())?;
+    let picture = |row: u64| &corpus.pictures[split.pictures[row as usize] as usize];
+    let rows = queries.iter().zip(hits.iter()).map(|(&query, hits)| {
+        let found = hits.iter().map(|&Hit { id, score }| {
+            Ok(Found { picture: picture(id).load()?, score, right: id == u64::from(query) })
+        });
+        let found = found.collect::<Result<_>>()?;
+        let caption = format!("like {}", picture(query.into()).name);
+        Ok(Row { caption, found, right_at: None })
+    });
+    Ok(plot::gallery::draw(&rows.collect::<Result<Vec<_>>>()?))
+}
+
+/// Some of `count` rows.
+fn evenly(count: usize) -> Vec<u32> {
+    (0..count as u32).step_by((count / QUERIES).max(1)).take(QUERIES).collect()
+}

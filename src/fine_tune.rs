@@ -1,0 +1,273 @@
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use xr_data::{Corpus, Embeddings, Fingerprint, Split};
+use xr_models::{
+    Checkpoint, ImagePart, Lower, Tuning, Upper,
+    embed::{Activations, Sight, activations},
+};
+use xr_train::{BoxError, Observer, Texts, UpperBatches, load_best, train};
+
+use crate::{
+    Encoders, Features, Fitted, FrozenEncoders, Recipe, Result,
+    features::device_of,
+    fit::{best, chosen_by, new_head, split},
+    progress,
+    validation::validate,
+};
+
+/// Pictures and texts that are encoded at a time for a validation.
+const PICTURES: usize = 64;
+const TEXTS: usize = 1024;
+
+/// Pretrained encoders cut in two, and where what their lower parts make is kept.
+struct Frozen<'a> {
+    corpus: &'a Corpus,
+    parts: &'a [ImagePart],
+    lower: &'a Lower,
+    cache: &'a Path,
+}
+
+/// A split that a model is validated on.
+struct Held<'a> {
+    split: &'a Split,
+    /// For each view, for each image encoder.
+    views: Vec<Vec<Activations>>,
+    texts: Texts<'a>,
+    captions: Vec<&'a str>,
+}
+
+/// Trains the last blocks and layers of pretrained encoders together with a head in folder `run`, or
+/// goes on where it stopped. What the encoders' frozen parts make of pictures is kept in folder
+/// `cache`.
+///
+/// # Errors
+/// As [`fit_head`](crate::fit_head), and those of [`Model::cut`](xr_models::Model::cut).
+///
+/// # Panics
+/// If the recipe doesn't say what is tuned.
+pub fn fit_tuned(
+    recipe: &Recipe,
+    corpus: &Corpus,
+    encoders: &FrozenEncoders,
+    features: &Features,
+    cache: &Path,
+    run: &Path,
+    observer: &mut dyn Observer,
+) -> Result<Fitted> {
+    let Encoders::Pretrained { tuning: Some(tuning), .. } = &recipe.encoders else {
+        panic!("`fit_tuned` takes a recipe that says what of pretrained encoders is tuned");
+    };
+    let [train_split, dev_split] = [split(corpus, "train")?, split(corpus, "dev")?];
+    let (config, head) = new_head(recipe, encoders, &features.of(&train_split));
+    let Checkpoint { config, tokenizer, model } = encoders.with_head(config, head, recipe.views);
+    let (lower, upper) = model.cut(&Tuning::new(tuning.blocks.clone(), tuning.layers))?;
+    let frozen = Frozen { corpus, parts: &config.image, lower: &lower, cache };
+    let views: Vec<_> = recipe.views.each().iter().map(|&view| Sight::View(view)).collect();
+    let crops = (0..tuning.crops).map(|number| Sight::Crop(tuning.crop, number));
+    let held = Held {
+        views: frozen.see(&dev_split, views.iter().copied())?,
+        texts: Texts::new(&tokenizer, lower.text.clone()),
+        captions: corpus.texts(&dev_split).collect(),
+        split: &dev_split,
+    };
+    let seen = frozen.see(&train_split, views.into_iter().chain(crops))?;
+    let batches = UpperBatches::new(
+        &seen,
+        Texts::new(&tokenizer, lower.text.clone()),
+        corpus.texts(&train_split).collect(),
+        &train_split.picture_of,
+        &recipe.train,
+    );
+    let validate = |upper: &Upper| -> Result<_, BoxError> {
+        Ok(validate(recipe, &upper.features, &held.features(upper)?, held.split)?)
+    };
+    let trained = train(upper.clone(), &batches, &recipe.train, validate, run, observer)?;
+    let upper = load_best(upper, run, chosen_by(&recipe.train))?;
+    let model = upper.join(lower.clone());
+    let checkpoint = Checkpoint { config: config.clone(), tokenizer: tokenizer.clone(), model };
+    Ok(Fitted { checkpoint, best: best(trained)? })
+}
+
+impl Frozen<'_> {
+    /// A split's pictures, seen in each of these ways: for each image encoder what its lower part
+    /// makes.
+    fn see(
+        &self,
+        split: &Split,
+        sights: impl Iterator<Item = Sight>,
+    ) -> Result<Vec<Vec<Activations>>> {
+        let pictures: Vec<_> = self.corpus.pictures_of(split).collect();
+        let see = |sight: Sight| {
+            let encoders = self.parts.iter().zip(&self.lower.image);
+            let see = |(part, lower)| {
+                let bar = progress::bar("pictures");
+                Ok(activations(part, lower, sight, &pictures, self.cache, bar)?)
+            };
+            encoders.map(see).collect()
+        };
+        sights.map(see).collect()
+    }
+}
+
+impl Held<'_> {
+    /// Features as the whole model would make them.
+    fn features(&self, upper: &Upper) -> Result<Features, BoxError> {
+        let image = self.views.iter().map(|tables| pictures(upper, tables)).collect();
+        Ok(Features { image, text: self.texts(upper)? })
+    }
+
+    fn texts(&self, upper: &Upper) -> Result<Embeddings, BoxError> {
+        let device = device_of(&upper.features);
+        let mut rows = vec![];
+        for texts in self.captions.chunks(TEXTS) {
+            let (groups, places) = self.texts.states(texts, &device)?;
+            let features = groups.iter().map(|texts| upper.text_features(texts)).collect();
+            let order = Tensor::from_data(places.as_slice(), &device);
+            rows.push(Tensor::cat(features, 0).select(0, order));
+        }
+        Ok(embeddings(rows))
+    }
+}
+
+/// Features of all pictures of these tables, one for each image encoder.
+fn pictures(upper: &Upper, tables: &[Activations]) -> Embeddings {
+    let device = device_of(&upper.features);
+    let count = tables[0].pictures();
+    let batches = (0..count).step_by(PICTURES).map(|first| {
+        let batch = |table| {
+            let pictures = first..count.min(first + PICTURES);
+            Activations::batch(pictures.map(|picture| (table, picture)), &device)
+        };
+        upper.image_features(&tables.iter().map(batch).collect::<Vec<_>>())
+    });
+    embeddings(batches.collect())
+}
+
+fn embeddings(rows: Vec<Tensor<2>>) -> Embeddings {
+    let rows = Tensor::cat(rows, 0);
+    let [_, width] = rows.dims();
+    let values = rows.into_data().try_into_vec_as().expect("encoders compute in f32");
+    Embeddings::new(values, width, Fingerprint::of(["validation"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        ops::ControlFlow,
+        sync::{Mutex, MutexGuard, PoisonError},
+    };
+
+    use burn::tensor::Device;
+    use xr_data::{
+        Preprocess, RandomCrop, Tokenizer,
+        dataset::synthetic::{SyntheticConfig, generate},
+    };
+    use xr_models::{
+        FeatureModelConfig, HeadConfig, ModelConfig, TextPart, Views,
+        encoder::{BertConfig, ImageEncoderConfig, SmallCnnConfig, TextEncoderConfig},
+        head::DualEncoderConfig,
+        weights_fingerprint,
+    };
+    use xr_train::{Event, read_log};
+
+    use super::*;
+    use crate::FineTuning;
+
+    /// Encoders of three stages and of two layers, with random weights.
+    fn encoders(corpus: &Corpus) -> FrozenEncoders {
+        let captions: Vec<_> = corpus.captions.iter().map(|c| c.text.as_str()).collect();
+        let tokenizer = Tokenizer::train_words(&captions, 200, 32).unwrap();
+        let image = SmallCnnConfig::new().with_channels(vec![4, 8, 8]);
+        let image = ImagePart::new(ImageEncoderConfig::SmallCnn(image), Preprocess::unit(32));
+        let text = BertConfig::new(tokenizer.vocabulary_size(), 8, 2, 2, 16).with_positions(32);
+        let text = TextPart::new(TextEncoderConfig::Bert(text), 32);
+        let head = HeadConfig::DualEncoder(DualEncoderConfig::new().with_latent(8));
+        let config = ModelConfig::new(vec![image], text, FeatureModelConfig::new(8, 8, head));
+        let device = Device::flex();
+        device.seed(0);
+        let model = config.init(&device).unwrap();
+        // Weights are drawn when they are first read.
+        weights_fingerprint(&model);
+        FrozenEncoders::of(Checkpoint { config, tokenizer, model })
+    }
+
+    fn recipe() -> Recipe {
+        let crop = RandomCrop { area: [0.5, 1.0], aspect: [0.8, 1.25] };
+        let tuning = FineTuning { blocks: vec![2], layers: 1, crops: 1, crop };
+        let (image, text) = (vec![], "".into());
+        let encoders = Encoders::Pretrained { image, text, tuning: Some(tuning) };
+        let mut recipe = Recipe::fine_tuned("synthetic", encoders);
+        let Encoders::Pretrained { tuning: Some(tuning), .. } = &mut recipe.encoders else {
+            unreachable!()
+        };
+        (tuning.blocks, tuning.layers, tuning.crops) = (vec![2], 1, 1);
+        recipe.views = Views::WithFlip;
+        recipe.head = HeadConfig::DualEncoder(DualEncoderConfig::new().with_latent(8));
+        (recipe.train.batch_size, recipe.train.epochs) = (16, 3);
+        recipe
+    }
+
+    /// Weights and dropout are drawn from a generator that all threads share, so these tests take turns.
+    fn alone() -> MutexGuard<'static, ()> {
+        static TRAINING: Mutex<()> = Mutex::new(());
+        TRAINING.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `fit_tuned` makes in folder `run`.
+    fn fitted(run: &Path, cache: &Path, observer: &mut dyn Observer) -> Result<(Fitted, Corpus)> {
+        let mut corpus = generate(&SyntheticConfig { pictures: 60, ..Default::default() });
+        let (recipe, encoders) = (recipe(), encoders(&corpus));
+        let features = encoders.features(&mut corpus, recipe.views, cache, true)?;
+        let fitted = fit_tuned(&recipe, &corpus, &encoders, &features, cache, run, observer)?;
+        Ok((fitted, corpus))
+    }
+
+    #[test]
+    fn the_whole_model_is_what_was_validated() {
+        let _turn = alone();
+        let dir = tempfile::tempdir().unwrap();
+        let (fitted, mut corpus) = fitted(&dir.path().join("run"), dir.path(), &mut ()).unwrap();
+        let checkpoint = fitted.checkpoint;
+        let recipe = recipe();
+        // Through pixels, tokens and unfolded batch norms, not activations.
+        let whole = FrozenEncoders::of(checkpoint.clone());
+        let features = whole.features(&mut corpus, recipe.views, dir.path(), true).unwrap();
+        let dev = corpus.split("dev").unwrap();
+        let model = &checkpoint.model.features;
+        let found = validate(&recipe, model, &features.of(&dev), &dev).unwrap();
+        assert_eq!(found.metrics, fitted.best.metrics);
+        assert!((found.loss - fitted.best.loss).abs() < 1e-5, "{found:?}");
+
+        let original = encoders(&corpus).with_head(
+            checkpoint.config.features.clone(),
+            checkpoint.model.features.clone(),
+            recipe.views,
+        );
+        let tuning = Tuning::new(vec![2], 1);
+        let [was, is] = [original.model, checkpoint.model].map(|m| m.cut(&tuning).unwrap());
+        let weights = |lower: &Lower| {
+            (weights_fingerprint(&lower.image[0]), weights_fingerprint(&lower.text))
+        };
+        assert_eq!(weights(&was.0), weights(&is.0));
+        assert_ne!(weights_fingerprint(&was.1.image), weights_fingerprint(&is.1.image));
+        assert_ne!(weights_fingerprint(&was.1.text), weights_fingerprint(&is.1.text));
+    }
+
+    #[test]
+    fn interrupted_and_resumed_it_ends_with_the_same_weights() {
+        let _turn = alone();
+        let dir = tempfile::tempdir().unwrap();
+        let run = |name: &str| dir.path().join(name);
+        let whole = fitted(&run("whole"), dir.path(), &mut ()).unwrap().0;
+        let mut stop = |event: Event<'_>| match event {
+            Event::Step(step) if step.step == 8 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        // The first epoch of three is done, so there is something to return.
+        fitted(&run("cut"), dir.path(), &mut stop).unwrap();
+        assert_eq!(read_log(&run("cut").join("log.jsonl")).unwrap().len(), 1);
+        let resumed = fitted(&run("cut"), dir.path(), &mut ()).unwrap().0;
+        assert_eq!(resumed.checkpoint.fingerprint(), whole.checkpoint.fingerprint());
+    }
+}
