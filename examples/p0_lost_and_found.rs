@@ -34,7 +34,7 @@ use xr::{
 #[derive(Parser)]
 struct Args {
     /// A folder (Flickr8k, or pictures with captions), or synthetic:PICTURES.
-    #[arg(long, default_value = "synthetic:600")]
+    #[arg(long, default_value = "synthetic:300")]
     data: String,
     /// official, or a random partition by picture.
     #[arg(long, default_value = "official")]
@@ -173,9 +173,10 @@ fn by_picture(corpus: &Corpus, split: &Split, image: &Embeddings) -> Result<RgbI
         let found = hits.iter().map(|&Hit { id, score }| {
             Ok(Found { picture: picture(id).load()?, score, right: id == u64::from(query) })
         });
-        let found = found.collect::<Result<_>>()?;
+        let found = found.collect::<Result<Vec<_>>>()?;
         let caption = format!("like {}", picture(query.into()).name);
-        Ok(Row { caption, found, right_at: None })
+        let itself = found.iter().position(|found| found.right);
+        Ok(Row { caption, found, right_at: itself.map(|place| place as u32 + 1) })
     });
     Ok(plot::gallery::draw(&rows.collect::<Result<Vec<_>>>()?))
 }
