@@ -214,7 +214,7 @@ impl Recipe {
             let slower = |parameters: &str| Rate { parameters: parameters.into(), factor: 0.05 };
             recipe.train.optimizer.rates = vec![slower("^image"), slower("^text")];
             recipe.train.schedule = ScheduleConfig::Cosine { warmup: 40 };
-            recipe.train.epochs = 16;
+            recipe.train.epochs = 12;
             recipe.train.patience = None;
         }
         recipe
