@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What [`xr_models::embed::Run::with_observer`] and a push to servers take: a bar that shows how many `what` are done,
-/// their rate, and the time left.
+/// What [`xr_models::embed::Run::with_observer`] and a push to servers take: a bar that shows how
+/// many `what` are done, their rate, and the time left.
 pub fn bar(what: &'static str) -> impl FnMut(usize, usize) {
     let mut bar = None;
     move |done, total| {

@@ -114,7 +114,8 @@ impl Encoders {
 }
 
 /// The systems that a name stands for.
-pub const PRESETS: [&str; 5] = ["dual-encoder", "fine-tuned", "corr-ae-mse", "corr-ae", "cross-ae"];
+pub const PRESETS: [&str; 6] =
+    ["dual-encoder", "fine-tuned", "lost-and-found", "corr-ae-mse", "corr-ae", "cross-ae"];
 
 impl Recipe {
     /// The recipe called `name`, one of [`PRESETS`].
