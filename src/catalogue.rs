@@ -4,7 +4,7 @@ use xr_data::{Corpus, Picture, Skipped, Source, dataset, text_key};
 use xr_index::{Catalogue, Item, NewItem};
 use xr_models::{embed, embed::Embedder};
 
-use crate::{EmbeddedPictures, Options, Result, Run, run::strictness};
+use crate::{EmbeddedPictures, Options, Result, Run};
 
 /// Items that are put into a catalogue together.
 const ITEMS: usize = 64;
@@ -37,7 +37,7 @@ impl Run {
         options: &Options,
         device: &Device,
     ) -> Result<EmbeddedPictures> {
-        let mut corpus = dataset::open(data, strictness(options))?;
+        let mut corpus = dataset::open(data, options.strictness())?;
         let embedder = self.embedder(device)?;
         let texts = captions_of_each(&corpus);
         let (mut pictures, mut skipped) = (0, std::mem::take(&mut corpus.skipped));

@@ -1,15 +1,9 @@
 use xr_eval::plot::curves::{Curve, Panel};
-use xr_train::{EpochRecord, Record};
+use xr_train::{EpochRecord, Record, epochs};
 
 /// Losses on one panel and recalls on another, over the epochs of a log.
 pub fn curves(log: &[Record]) -> Vec<Panel> {
-    let epochs: Vec<_> = log
-        .iter()
-        .filter_map(|record| match record {
-            Record::Epoch(epoch) => Some(epoch),
-            Record::Step(_) => None,
-        })
-        .collect();
+    let epochs: Vec<_> = epochs(log).collect();
     let curve = |name: &str, value: &dyn Fn(&EpochRecord) -> f64| Curve {
         name: name.into(),
         points: epochs.iter().map(|e| (e.epoch as f64, value(e))).collect(),

@@ -3,7 +3,7 @@ use std::path::Path;
 use burn::tensor::Tensor;
 use xr_data::{Corpus, Embeddings, Fingerprint, Split};
 use xr_models::{
-    Checkpoint, ImagePart, Lower, Tuning, Upper,
+    Checkpoint, ImagePart, Lower, Upper,
     embed::{Activations, Sight, activations},
 };
 use xr_train::{BoxError, Observer, Texts, UpperBatches, load_best, train};
@@ -33,7 +33,7 @@ struct Held<'a> {
     split: &'a Split,
     /// For each view, for each image encoder.
     views: Vec<Vec<Activations>>,
-    texts: Texts<'a>,
+    texts: &'a Texts<'a>,
     captions: Vec<&'a str>,
 }
 
@@ -61,20 +61,21 @@ pub fn fit_tuned(
     let [train_split, dev_split] = [split(corpus, "train")?, split(corpus, "dev")?];
     let (config, head) = new_head(recipe, encoders, &features.of(&train_split));
     let Checkpoint { config, tokenizer, model } = encoders.with_head(config, head, recipe.views);
-    let (lower, upper) = model.cut(&Tuning::new(tuning.blocks.clone(), tuning.layers))?;
+    let (lower, upper) = model.cut(&tuning.blocks, tuning.layers)?;
     let frozen = Frozen { corpus, parts: &config.image, lower: &lower, cache };
     let views: Vec<_> = recipe.views.each().iter().map(|&view| Sight::View(view)).collect();
     let crops = (0..tuning.crops).map(|number| Sight::Crop(tuning.crop, number));
+    let texts = Texts::new(&tokenizer, lower.text.clone());
     let held = Held {
         views: frozen.see(&dev_split, views.iter().copied())?,
-        texts: Texts::new(&tokenizer, lower.text.clone()),
+        texts: &texts,
         captions: corpus.texts(&dev_split).collect(),
         split: &dev_split,
     };
     let seen = frozen.see(&train_split, views.into_iter().chain(crops))?;
     let batches = UpperBatches::new(
         &seen,
-        Texts::new(&tokenizer, lower.text.clone()),
+        &texts,
         corpus.texts(&train_split).collect(),
         &train_split.picture_of,
         &recipe.train,
@@ -160,7 +161,7 @@ mod tests {
 
     use burn::tensor::Device;
     use xr_data::{
-        Preprocess, RandomCrop, Tokenizer,
+        Preprocess, Tokenizer,
         dataset::synthetic::{SyntheticConfig, generate},
     };
     use xr_models::{
@@ -172,7 +173,6 @@ mod tests {
     use xr_train::{Event, read_log};
 
     use super::*;
-    use crate::FineTuning;
 
     /// Encoders of three stages and of two layers, with random weights.
     fn encoders(corpus: &Corpus) -> FrozenEncoders {
@@ -193,10 +193,8 @@ mod tests {
     }
 
     fn recipe() -> Recipe {
-        let crop = RandomCrop { area: [0.5, 1.0], aspect: [0.8, 1.25] };
-        let tuning = FineTuning { blocks: vec![2], layers: 1, crops: 1, crop };
         let (image, text) = (vec![], "".into());
-        let encoders = Encoders::Pretrained { image, text, tuning: Some(tuning) };
+        let encoders = Encoders::Pretrained { image, text, tuning: None };
         let mut recipe = Recipe::fine_tuned("synthetic", encoders);
         let Encoders::Pretrained { tuning: Some(tuning), .. } = &mut recipe.encoders else {
             unreachable!()
@@ -244,8 +242,7 @@ mod tests {
             checkpoint.model.features.clone(),
             recipe.views,
         );
-        let tuning = Tuning::new(vec![2], 1);
-        let [was, is] = [original.model, checkpoint.model].map(|m| m.cut(&tuning).unwrap());
+        let [was, is] = [original.model, checkpoint.model].map(|m| m.cut(&[2], 1).unwrap());
         let weights = |lower: &Lower| {
             (weights_fingerprint(&lower.image[0]), weights_fingerprint(&lower.text))
         };

@@ -56,6 +56,13 @@ pub struct Options {
     pub strict: bool,
 }
 
+impl Options {
+    /// What a loader does about inputs that can't be used.
+    pub fn strictness(&self) -> Strictness {
+        if self.strict { Strictness::Strict } else { Strictness::Lenient }
+    }
+}
+
 /// What training leaves besides the folder.
 #[derive(Clone, Debug)]
 pub struct TrainedRun {
@@ -178,7 +185,7 @@ impl Run {
     /// # Errors
     /// Of the data set.
     pub fn other_corpus(&self, data: &str, options: &Options) -> Result<Corpus> {
-        let mut corpus = dataset::open(data, strictness(options))?;
+        let mut corpus = dataset::open(data, options.strictness())?;
         self.recipe.split.apply(&mut corpus, self.recipe.split_seed);
         Ok(corpus)
     }
@@ -297,7 +304,7 @@ impl Run {
         options: &Options,
         device: &Device,
     ) -> Result<EmbeddedPictures> {
-        let mut corpus = dataset::open(data, strictness(options))?;
+        let mut corpus = dataset::open(data, options.strictness())?;
         let embedder = self.embedder(device)?;
         let mut writer = EmbeddingsWriter::create(
             &self.dir.join(ROWS),
@@ -376,10 +383,6 @@ impl Run {
         }
         Ok(Self { dir: dir.into(), recipe: recipe.clone() })
     }
-}
-
-pub(crate) fn strictness(options: &Options) -> Strictness {
-    if options.strict { Strictness::Strict } else { Strictness::Lenient }
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {

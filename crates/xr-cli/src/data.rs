@@ -1,10 +1,6 @@
 use clap::{Args, Subcommand};
 use xr::{
-    data::{
-        Corpus, Look, Skipped, SplitSpec,
-        dataset::{Strictness, open},
-        looks, near_duplicates,
-    },
+    data::{Corpus, SplitSpec, dataset::open, looks, near_duplicates},
     progress_bar,
 };
 
@@ -49,30 +45,19 @@ impl Data {
 
 impl Check {
     fn run(&self, global: &Global) -> Result<()> {
-        let options = global.options();
-        let strictness = if options.strict { Strictness::Strict } else { Strictness::Lenient };
-        let mut corpus = open(&self.data, strictness)?;
+        let mut corpus = open(&self.data, global.options().strictness())?;
         self.split.apply(&mut corpus, self.seed);
         print_splits(&corpus)?;
-        let mut telling: Vec<Look> = vec![];
-        let mut positions = vec![];
-        let mut skipped = corpus.skipped.clone();
+        let (mut decoded, mut undecodable) = (vec![], vec![]);
         for (i, look) in (0..).zip(looks(&corpus, progress_bar("pictures"))) {
             match look {
-                Ok(look) => {
-                    telling.push(look);
-                    positions.push(i);
-                }
-                Err(error) => skipped.push(Skipped {
-                    what: corpus.pictures[i as usize].name.clone(),
-                    why: error.to_string(),
-                }),
+                Ok(look) => decoded.push(look),
+                Err(error) => undecodable.push((i, error.to_string())),
             }
         }
-        report_skipped(&skipped);
-        let pairs = near_duplicates(&telling);
-        let pairs: Vec<_> = pairs.iter().map(|p| p.map(|i| positions[i as usize])).collect();
-        report_pairs(&corpus, &pairs)
+        corpus.drop_pictures(&undecodable);
+        report_skipped(&corpus.skipped);
+        report_pairs(&corpus, &near_duplicates(&decoded))
     }
 }
 

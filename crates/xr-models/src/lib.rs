@@ -27,5 +27,5 @@ pub use fingerprint::weights_fingerprint;
 pub use head::{Head, HeadConfig, Reconstruction};
 pub use mlp::{Mlp, MlpConfig};
 pub use model::{ImagePart, Model, ModelConfig, PairBatch, TextPart, TokenBatch, View, Views};
-pub use tuning::{Lower, TextStates, Tuning, Upper, UpperBatch};
+pub use tuning::{Lower, TextStates, Upper, UpperBatch};
 pub use zscore::ZScore;

@@ -261,6 +261,6 @@ fn same_width(modality: &'static str, encoders: usize, head: usize) -> Result<()
     Err(Error::WidthMismatch { modality, encoders, head })
 }
 
-fn json(config: &impl serde::Serialize) -> String {
+pub(crate) fn json(config: &impl serde::Serialize) -> String {
     serde_json::to_string(config).expect("a configuration has string keys and finite numbers")
 }

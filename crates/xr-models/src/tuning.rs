@@ -1,5 +1,4 @@
 use burn::{
-    config::Config,
     module::Module,
     tensor::{Bool, Int, Tensor},
 };
@@ -8,15 +7,6 @@ use crate::{
     Error, FeatureModel, HeadOutput, Model, Result,
     encoder::{Bert, ImageEncoder, TextEncoder},
 };
-
-/// How much of pretrained encoders is trained.
-#[derive(Config, Debug, PartialEq)]
-pub struct Tuning {
-    /// The last blocks of each image encoder, and the convolution that follows them.
-    pub blocks: Vec<usize>,
-    /// The last layers of the text encoder.
-    pub layers: usize,
-}
 
 /// The parts of a model's encoders that stay as they are: from pixels and tokens to the inputs of an
 /// [`Upper`].
@@ -63,28 +53,29 @@ pub struct UpperBatch {
 }
 
 impl Model {
-    /// The model in what stays and what is trained; batch norms are folded for good, with the
-    /// statistics that they have.
+    /// The model in what stays and what is trained: of each image encoder its last `blocks`, with
+    /// what follows them, and the last `layers` of the text encoder. Batch norms are folded, with
+    /// the statistics that they have.
     ///
     /// # Errors
-    /// [`Error::TuningEncoders`] if `tuning` is for another number of image encoders;
+    /// [`Error::TuningEncoders`] if `blocks` is for another number of image encoders;
     /// [`Error::TuningTooDeep`] if an encoder has fewer blocks or layers; [`Error::TuningText`] for a
     /// text encoder without layers.
-    pub fn cut(self, tuning: &Tuning) -> Result<(Lower, Upper)> {
+    pub fn cut(self, blocks: &[usize], layers: usize) -> Result<(Lower, Upper)> {
         let TextEncoder::Bert(text) = self.text else { return Err(Error::TuningText) };
-        let (expected, found) = (self.image.len(), tuning.blocks.len());
+        let (expected, found) = (self.image.len(), blocks.len());
         if expected != found {
             return Err(Error::TuningEncoders { expected, found });
         }
-        let parts = self.image.into_iter().zip(&tuning.blocks);
+        let parts = self.image.into_iter().zip(blocks);
         let parts = parts.map(|(encoder, &blocks)| {
             not_deeper("blocks", blocks, encoder.blocks())?;
             let [lower, upper] = encoder.folded().cut(blocks);
             Ok((lower, upper))
         });
         let (lower, upper) = parts.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-        not_deeper("layers", tuning.layers, text.layers())?;
-        let [lower_text, upper_text] = text.cut(tuning.layers);
+        not_deeper("layers", layers, text.layers())?;
+        let [lower_text, upper_text] = text.cut(layers);
         let upper = Upper { image: upper, text: upper_text, features: self.features };
         Ok((Lower { image: lower, text: lower_text }, upper))
     }
@@ -173,29 +164,22 @@ mod tests {
 
     #[test]
     fn more_than_there_is() {
-        let error = |blocks, layers| {
-            model(bert()).cut(&Tuning::new(blocks, layers)).unwrap_err().to_string()
-        };
+        let error =
+            |blocks: &[usize], layers| model(bert()).cut(blocks, layers).unwrap_err().to_string();
         assert_eq!(
-            error(vec![], 1),
+            error(&[], 1),
             "the model has 1 image encoders, but `blocks` says of 0 how many of their last blocks \
              are trained; list one number for each"
         );
-        assert_eq!(
-            error(vec![4], 1),
-            "the last 4 blocks were to be trained, but the encoder has 3"
-        );
-        assert_eq!(
-            error(vec![3], 3),
-            "the last 3 layers were to be trained, but the encoder has 2"
-        );
+        assert_eq!(error(&[4], 1), "the last 4 blocks were to be trained, but the encoder has 3");
+        assert_eq!(error(&[3], 3), "the last 3 layers were to be trained, but the encoder has 2");
     }
 
     #[test]
     fn a_text_encoder_without_layers() {
         let text = TextEncoderConfig::Recurrent(RecurrentConfig::new(10).with_width(8));
         assert_eq!(
-            model(text).cut(&Tuning::new(vec![1], 0)).unwrap_err().to_string(),
+            model(text).cut(&[1], 0).unwrap_err().to_string(),
             "only a BERT encoder can be fine-tuned; train a recurrent one whole, from scratch"
         );
     }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{EpochRecord, Record};
+use crate::{EpochRecord, Record, epochs};
 
 /// Nearer than this to the loss of knowing nothing, as a share of it, is nothing learned.
 const LEARNED: f64 = 0.02;
@@ -90,13 +90,7 @@ impl fmt::Display for Warning {
 /// # Ok::<(), xr_train::Error>(())
 /// ```
 pub fn diagnose(log: &[Record]) -> Vec<Warning> {
-    let epochs: Vec<_> = log
-        .iter()
-        .filter_map(|record| match record {
-            Record::Epoch(epoch) => Some(epoch),
-            Record::Step(_) => None,
-        })
-        .collect();
+    let epochs: Vec<_> = epochs(log).collect();
     let Some(last) = epochs.last() else { return vec![] };
     let mut found: Vec<_> = nothing_learned(last).into_iter().collect();
     found.extend(overfitting(&epochs));

@@ -34,7 +34,7 @@ pub use config::TrainConfig;
 pub use diagnose::{Warning, diagnose};
 pub use error::{BoxError, Error, Result};
 pub use feature_batches::{FeatureBatch, FeatureBatches};
-pub use log::{EpochRecord, Record, StepRecord, read_log};
+pub use log::{EpochRecord, Record, StepRecord, epochs, read_log};
 pub use loss::{AlignmentConfig, Negatives, Triplet};
 pub use objective::{Loss, ObjectiveConfig, Weighted};
 pub use observer::{Bar, Event, Observer};

@@ -66,6 +66,14 @@ pub struct EpochRecord {
     pub validation: Validation,
 }
 
+/// The epochs of a log.
+pub fn epochs(log: &[Record]) -> impl Iterator<Item = &EpochRecord> {
+    log.iter().filter_map(|record| match record {
+        Record::Epoch(epoch) => Some(epoch),
+        Record::Step(_) => None,
+    })
+}
+
 /// The lines of a log.
 ///
 /// # Errors

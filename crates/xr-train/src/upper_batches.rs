@@ -33,7 +33,7 @@ impl Trainable for Upper {
 #[derive(Debug)]
 pub struct UpperBatches<'a> {
     views: &'a [Vec<Activations>],
-    texts: Texts<'a>,
+    texts: &'a Texts<'a>,
     captions: Vec<&'a str>,
     picture_of: &'a [u32],
     order: EpochOrder,
@@ -57,7 +57,7 @@ impl<'a> UpperBatches<'a> {
     /// it should have of one picture.
     pub fn new(
         views: &'a [Vec<Activations>],
-        texts: Texts<'a>,
+        texts: &'a Texts<'a>,
         captions: Vec<&'a str>,
         picture_of: &'a [u32],
         config: &TrainConfig,

@@ -6,7 +6,7 @@ use xr_data::{
 };
 
 use super::{Run, device_of, pictures::PictureJob};
-use crate::{ImagePart, Result, View, encoder::ImageEncoder, weights_fingerprint};
+use crate::{ImagePart, Result, View, encoder::ImageEncoder, model::json, weights_fingerprint};
 
 /// Pictures that are encoded at a time.
 const BATCH: usize = 16;
@@ -66,9 +66,8 @@ pub fn activations<'a>(
 }
 
 fn fingerprint(part: &ImagePart, lower: &ImageEncoder, sight: Sight) -> Fingerprint {
-    let part = serde_json::to_string(part).expect("string keys and finite numbers");
     let (weights, sight) = (weights_fingerprint(lower), format!("{sight:?}"));
-    Fingerprint::of(["activations", &part, weights.as_str(), &sight])
+    Fingerprint::of(["activations", &json(part), weights.as_str(), &sight])
 }
 
 impl Sight {

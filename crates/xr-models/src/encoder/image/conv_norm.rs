@@ -9,6 +9,9 @@ use burn::{
 
 use crate::ops::{Activation, BatchNormTrain, batch_norm_train, conv2d, conv2d_fused};
 
+/// What PyTorch's batch norms add to the variance.
+pub(super) const PYTORCH_EPSILON: f64 = 1e-5;
+
 /// A convolution and its batch norm, which [`folded`](Self::folded) makes part of it.
 #[derive(Module, Debug)]
 pub(super) struct ConvNorm {

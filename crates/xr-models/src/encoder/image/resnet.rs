@@ -5,11 +5,8 @@ use burn::{
     tensor::{Device, Tensor, activation::relu},
 };
 
-use super::conv_norm::{ConvNorm, ConvNormConfig};
+use super::conv_norm::{ConvNorm, ConvNormConfig, PYTORCH_EPSILON};
 use crate::ops::{Activation, global_avg_pool2d};
-
-/// What PyTorch's batch norms add to the variance.
-const EPSILON: f64 = 1e-5;
 
 /// Configuration of a [`ResNet`].
 #[derive(Config, Debug, PartialEq)]
@@ -163,7 +160,7 @@ impl ResNet {
 
     /// The same function with batch norms, as files have it.
     pub fn unfolded(self) -> Self {
-        self.map(|conv| conv.unfolded(EPSILON))
+        self.map(|conv| conv.unfolded(PYTORCH_EPSILON))
     }
 
     fn map(self, change: fn(ConvNorm) -> ConvNorm) -> Self {
@@ -242,7 +239,8 @@ impl Block {
 fn conv(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> ConvNorm {
     let around = kernel / 2;
     let padding = PaddingConfig2d::Explicit(around, around, around, around);
-    ConvNormConfig { channels, kernel, stride, groups: 1, padding, epsilon: EPSILON }.init(device)
+    ConvNormConfig { channels, kernel, stride, groups: 1, padding, epsilon: PYTORCH_EPSILON }
+        .init(device)
 }
 
 #[cfg(test)]

@@ -5,11 +5,8 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use super::conv_norm::{ConvNorm, ConvNormConfig};
+use super::conv_norm::{ConvNorm, ConvNormConfig, PYTORCH_EPSILON};
 use crate::ops::{Activation::Relu, global_avg_pool2d};
-
-/// What PyTorch's batch norms add to the variance.
-const EPSILON: f64 = 1e-5;
 
 /// Configuration of a [`SmallCnn`].
 #[derive(Config, Debug, PartialEq)]
@@ -71,7 +68,7 @@ impl SmallCnn {
 
     /// The same function with batch norms, as files have it.
     pub fn unfolded(self) -> Self {
-        let unfolded = self.stages.into_iter().map(|stage| stage.unfolded(EPSILON));
+        let unfolded = self.stages.into_iter().map(|stage| stage.unfolded(PYTORCH_EPSILON));
         Self { stages: unfolded.collect() }
     }
 
@@ -92,7 +89,7 @@ impl SmallCnn {
 
 fn stage(from: usize, to: usize, device: &Device) -> ConvNorm {
     let (channels, padding) = ([from, to], PaddingConfig2d::Explicit(1, 1, 1, 1));
-    ConvNormConfig { channels, kernel: 3, stride: 2, groups: 1, padding, epsilon: EPSILON }
+    ConvNormConfig { channels, kernel: 3, stride: 2, groups: 1, padding, epsilon: PYTORCH_EPSILON }
         .init(device)
 }
 
