@@ -17,7 +17,7 @@ use std::{error::Error, path::PathBuf};
 use clap::Parser;
 use image::RgbImage;
 use xr::{
-    Device, Encoders, Options, Recipe, Run, curves,
+    Encoders, Options, Recipe, Retriever, Run, curves,
     data::{Corpus, Embeddings, Split, SplitSpec},
     eval::plot::{
         self,
@@ -91,8 +91,9 @@ fn main() -> Result<()> {
 
     // Scores and galleries are of the part that nothing was chosen on.
     let corpus = run.corpus(&options)?;
-    println!("{}", run.score(&corpus, "test", &options, &device)?);
-    draw_galleries(&args, run, corpus, &options, &device)?;
+    let model = run.retriever(&device)?;
+    println!("{}", model.score(&corpus, "test", &options)?);
+    draw_galleries(&args, &model, &corpus, &options)?;
     println!("curves.png, by-words.png and by-picture.png are in {}", args.out.display());
     Ok(())
 }
@@ -148,13 +149,12 @@ fn print(trained: &[(f64, Run, Validation)], batch: usize) -> usize {
 
 fn draw_galleries(
     args: &Args,
-    run: &Run,
-    corpus: Corpus,
+    model: &Retriever,
+    corpus: &Corpus,
     options: &Options,
-    device: &Device,
 ) -> Result<()> {
     let mut part = corpus.only(&corpus.split("test")?);
-    let (image, text) = run.embeddings(&mut part, options, device)?;
+    let (image, text) = model.embeddings(&mut part, options)?;
     let split = part.split("test")?;
     let by_words = gallery(&part, &split, &image, &text, &evenly(split.captions.len()))?;
     plot::save(&by_words, &args.out.join("by-words.png"))?;

@@ -1,10 +1,9 @@
-use burn::tensor::Device;
 use serde_json::{Map, Value};
 use xr_data::{Corpus, Picture, Skipped, Source, dataset, text_key};
 use xr_index::{Catalogue, Item, NewItem};
 use xr_models::{embed, embed::Embedder};
 
-use crate::{EmbeddedPictures, Options, Result, Run};
+use crate::{Options, Result, Retriever};
 
 /// Items that are put into a catalogue together.
 const ITEMS: usize = 64;
@@ -24,21 +23,29 @@ pub fn source_of(picture: &Picture) -> String {
     }
 }
 
-impl Run {
+/// What [`Retriever::catalogue_pictures`] did.
+#[derive(Clone, Debug)]
+pub struct EmbeddedPictures {
+    /// Pictures embedded.
+    pub pictures: usize,
+    /// Pictures that were left out.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Retriever {
     /// Embeds the pictures and captions of `data` and puts them into a catalogue, a batch at a
     /// time. What is there already is replaced. The metadata of an item is its `data`, by name.
     ///
     /// # Errors
-    /// Of the checkpoint, the data and the catalogue.
+    /// Of the data and the catalogue.
     pub fn catalogue_pictures(
         &self,
         catalogue: &Catalogue,
         data: &str,
         options: &Options,
-        device: &Device,
     ) -> Result<EmbeddedPictures> {
         let mut corpus = dataset::open(data, options.strictness())?;
-        let embedder = self.embedder(device)?;
+        let embedder = self.embedder();
         let texts = captions_of_each(&corpus);
         let (mut pictures, mut skipped) = (0, std::mem::take(&mut corpus.skipped));
         for (batch, texts) in corpus.pictures.chunks(ITEMS).zip(texts.chunks(ITEMS)) {

@@ -90,4 +90,8 @@ impl Error {
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.into(), source }
     }
+
+    pub(crate) fn bad_file(path: &Path, why: &impl ToString) -> Self {
+        Self::BadFile { path: path.into(), why: why.to_string() }
+    }
 }

@@ -1,7 +1,7 @@
 //! Cross-modal retrieval: finds pictures by words and words by pictures.
 //!
-//! A [`Recipe`] says everything about an experiment, a [`Run`] is the folder it leaves behind. They
-//! stand on five crates, each of use alone and re-exported here:
+//! A [`Recipe`] says everything about an experiment, a [`Run`] is the folder it leaves behind, a
+//! [`Retriever`] is its model in use, a [`Shelf`] what it finds pictures in. They stand on five crates, each of use alone and re-exported here:
 //!
 //! | crate | what |
 //! |---|---|
@@ -18,7 +18,8 @@
 //! let options = Options { cache: "cache".into(), strict: false };
 //! let recipe = Recipe::dual_encoder("synthetic", Encoders::small());
 //! let run = Run::train(&recipe, "run".as_ref(), &options, &device, &mut ())?.run;
-//! println!("{}", run.score(&run.corpus(&options)?, "test", &options, &device)?);
+//! let model = run.retriever(&device)?;
+//! println!("{}", model.score(&run.corpus(&options)?, "test", &options)?);
 //! # Ok::<(), xr::Error>(())
 //! ```
 
@@ -30,9 +31,12 @@ mod features;
 mod fine_tune;
 mod fit;
 mod gallery;
+mod pack;
 mod progress;
 mod recipe;
+mod retriever;
 mod run;
+mod shelf;
 mod validation;
 
 pub use xr_data as data;
@@ -43,13 +47,18 @@ pub use xr_train as train;
 
 pub use allocator::tune_allocator;
 pub use burn::tensor::Device;
-pub use catalogue::{item_id, source_of};
+pub use catalogue::{EmbeddedPictures, item_id, source_of};
 pub use curves::curves;
 pub use error::{Error, Result};
 pub use features::{Features, FrozenEncoders};
 pub use fine_tune::fit_tuned;
 pub use fit::{Fitted, fit_from_scratch, fit_head};
 pub use gallery::gallery;
+pub use pack::{Reduction, pack};
 pub use progress::bar as progress_bar;
 pub use recipe::{Encoders, FineTuning, PRESETS, Recipe};
-pub use run::{EmbeddedPictures, Match, Options, Run, TrainedRun};
+pub use retriever::Retriever;
+pub use run::{Options, Run, TrainedRun};
+pub use shelf::{Match, Shelf, Update};
+
+use run::{read_json, write_json};

@@ -1,12 +1,20 @@
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use clap::Args;
-use xr::{Encoders, Recipe, Run, data::Sampling, eval::plot, gallery, train::Bar};
+use xr::{
+    Encoders, Recipe, Run, Shelf,
+    data::Sampling,
+    eval::plot::{self, gallery::draw},
+    gallery,
+    train::Bar,
+};
 
-use crate::{Result, options::Global};
+use crate::{Result, options::Global, search::row};
 
-/// Shows what xr does, offline and without data: makes pictures of coloured shapes, trains a model
-/// on them from scratch, scores it, and finds pictures by their captions.
+/// Shows what xr does, offline and without data.
+///
+/// Finds photographs by words with the model that is built in. Then makes pictures of coloured
+/// shapes, trains a model on them from scratch, scores it, and finds pictures by their captions.
 #[derive(Debug, Args)]
 pub struct Demo {
     /// Folder to work in.
@@ -18,29 +26,57 @@ const DATA: &str = "synthetic:2000";
 /// Captions of the test part that are looked for.
 const QUERIES: [u32; 3] = [0, 302, 604];
 
+/// What is looked for among the photographs.
+const WORDS: [&str; 4] =
+    ["a cat with green eyes", "a cup of coffee", "a man taking a picture", "an orange flower"];
+
 impl Demo {
     pub fn run(&self, global: &Global) -> Result<()> {
-        let (options, device) = (global.options(), global.device()?);
-        println!("training a dual encoder on {DATA}, from scratch, in {}", self.out.display());
-        let run = Run::train(&recipe(), &self.out, &options, &device, &mut Bar::default())?.run;
-        let corpus = run.corpus(&options)?;
-        println!("\n{}", run.score(&corpus, "test", &options, &device)?);
+        self.find_photos(global)?;
+        self.train(global)
+    }
 
-        run.embed_pictures(DATA, &options, &device)?;
+    fn find_photos(&self, global: &Global) -> Result<()> {
+        let photos = self.out.join("photos");
+        fs::create_dir_all(&photos)?;
+        for (name, content) in xr_mini::PHOTOS {
+            fs::write(photos.join(name), content)?;
+        }
+        println!("finding photographs in {} with the model that is built in", photos.display());
+        let (model, options) = (global.retriever(None)?, global.options());
+        let folder = photos.to_str().ok_or("the name of the folder is not UTF-8")?;
+        let (shelf, _) = Shelf::update(&self.out.join("photos-shelf"), folder, &model, &options)?;
+        let mut rows = vec![];
+        for words in WORDS {
+            let found = shelf.search(words, 5, &model)?;
+            println!("    {words}: {}", found[0].picture.name);
+            rows.push(row(words, &found)?);
+        }
+        Ok(plot::save(&draw(&rows), &self.out.join("photos.png"))?)
+    }
+
+    fn train(&self, global: &Global) -> Result<()> {
+        let (options, device) = (global.options(), global.device()?);
+        println!("\ntraining a dual encoder on {DATA}, from scratch, in {}", self.out.display());
+        let run = Run::train(&recipe(), &self.out, &options, &device, &mut Bar::default())?.run;
+        let (corpus, model) = (run.corpus(&options)?, run.retriever(&device)?);
+        println!("\n{}", model.score(&corpus, "test", &options)?);
+
+        let (shelf, _) = Shelf::update(&self.out, DATA, &model, &options)?;
         let test = corpus.split("test")?;
         let texts: Vec<_> = corpus.texts(&test).collect();
         for query in QUERIES {
             let query = texts[query as usize];
             println!("{query}:");
-            for found in run.search(query, 3, &device)? {
+            for found in shelf.search(query, 3, &model)? {
                 println!("    {:.3}  picture {}", found.score, found.picture.name);
             }
         }
         let mut part = corpus.only(&test);
-        let (image, text) = run.embeddings(&mut part, &options, &device)?;
+        let (image, text) = model.embeddings(&mut part, &options)?;
         let path = self.out.join("gallery.png");
         plot::save(&gallery(&part, &part.split("test")?, &image, &text, &QUERIES)?, &path)?;
-        println!("\nlook at {} and {}", path.display(), self.out.join("curves.png").display());
+        println!("\nlook at photos.png, curves.png and gallery.png in {}", self.out.display());
         Ok(())
     }
 }

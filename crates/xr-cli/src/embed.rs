@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use xr::Run;
+use xr::{Run, Shelf};
 
 use crate::{
     Result,
@@ -10,8 +10,8 @@ use crate::{
 
 /// Embeds all pictures of a data set, to be searched.
 ///
-/// Killed and called again, it goes on where it stopped. Memory does not grow with the number of
-/// pictures.
+/// Called again, it embeds what is new or has changed; killed and called again, it goes on where it
+/// stopped. Memory does not grow with the number of pictures.
 #[derive(Debug, Args)]
 pub struct Embed {
     /// Folder of the run whose model embeds.
@@ -24,10 +24,10 @@ pub struct Embed {
 
 impl Embed {
     pub fn run(&self, global: &Global) -> Result<()> {
-        let run = Run::open(&self.run)?;
-        let embedded = run.embed_pictures(&self.data, &global.options(), &global.device()?)?;
-        report_skipped(&embedded.skipped);
-        println!("{} pictures embedded", embedded.pictures);
+        let model = Run::open(&self.run)?.retriever(&global.device()?)?;
+        let (_, update) = Shelf::update(&self.run, &self.data, &model, &global.options())?;
+        report_skipped(&update.skipped);
+        println!("{} pictures embedded, {} in all", update.embedded, update.pictures);
         Ok(())
     }
 }

@@ -20,10 +20,10 @@ use crate::{
 /// the training queries is found less.
 #[derive(Debug, Args)]
 pub struct Eval {
-    /// Folder of the run.
-    #[arg(long = "in", value_name = "RUN")]
-    run: PathBuf,
-    /// Data set [default: the one it was trained on].
+    /// Folder of a run, or a model that `xr pack` wrote [default: the model that is built in].
+    #[arg(long = "in", value_name = "MODEL", required_unless_present = "data")]
+    model: Option<PathBuf>,
+    /// Data set [default: the one that the run was trained on].
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
     /// Which part to score on.
@@ -62,31 +62,37 @@ impl Report {
 
 impl Eval {
     pub fn run(&self, global: &Global) -> Result<()> {
-        let (options, device) = (global.options(), global.device()?);
-        let run = Run::open(&self.run)?;
-        let data = self.data.as_deref().unwrap_or(&run.recipe().data);
-        let corpus = run.other_corpus(data, &options)?;
+        let options = global.options();
+        let model = global.retriever(self.model.as_deref())?;
+        let corpus = model.corpus(&self.data()?, &options)?;
         report_skipped(&corpus.skipped);
-        let banks = run.banks()?;
-        let [scores, corrected] =
-            run.score_with(&banks, &corpus, &self.split, &options, &device)?;
+        let [scores, corrected] = model.score_corrected(&corpus, &self.split, &options)?;
         if let Some(path) = &self.expect {
             scores.manifest.check(&expected(path)?, &published())?;
         }
         let report = Report { scores, corrected };
         match self.json {
             true => println!("{}", serde_json::to_string_pretty(&report)?),
-            false => println!("{}", report.text(&banks)),
+            false => println!("{}", report.text(model.banks())),
         }
         let Some(path) = &self.gallery else { return Ok(()) };
         let mut part = corpus.only(&corpus.split(&self.split)?);
-        let (image, text) = run.embeddings(&mut part, &options, &device)?;
+        let (image, text) = model.embeddings(&mut part, &options)?;
         let split = part.split(&self.split)?;
         // Spread over the split, so that they are of different pictures.
         let step = (split.captions.len() / 8).max(1);
         let captions: Vec<_> = (0..split.captions.len() as u32).step_by(step).take(8).collect();
         plot::save(&gallery(&part, &split, &image, &text, &captions)?, path)?;
         Ok(())
+    }
+
+    /// The data that was named, or that of the run.
+    fn data(&self) -> Result<String> {
+        match (&self.data, &self.model) {
+            (Some(data), _) => Ok(data.clone()),
+            (None, Some(run)) => Ok(Run::open(run)?.recipe().data.clone()),
+            (None, None) => unreachable!("clap requires one of them"),
+        }
     }
 }
 

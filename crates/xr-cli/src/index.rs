@@ -6,7 +6,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 use xr::{
-    Run,
+    Retriever,
     data::Embeddings,
     eval::plot::{
         self,
@@ -64,10 +64,11 @@ pub struct Build {
 
 impl Build {
     fn run(&self, global: &Global) -> Result<()> {
-        let embedder = Run::open(&self.add.run)?.embedder(&global.device()?)?;
+        let model = global.retriever(self.add.model.as_deref())?;
+        let embedder = model.embedder();
         let config = Config::new(embedder.fingerprint().clone(), embedder.dim());
         let mut catalogue = Catalogue::create(&self.add.catalogue, config)?;
-        self.add.put_into(&catalogue, global)?;
+        self.add.put_into(&catalogue, &model, global)?;
         Ok(catalogue.rebuild(self.index.clone(), Effort::default())?)
     }
 }
@@ -77,9 +78,10 @@ impl Build {
 pub struct Add {
     /// Folder of the catalogue.
     catalogue: PathBuf,
-    /// Folder of the run whose model embeds.
-    #[arg(long = "in", value_name = "RUN")]
-    run: PathBuf,
+    /// What embeds: folder of a run, or a model that `xr pack` wrote [default: the model that is
+    /// built in].
+    #[arg(long = "in", value_name = "MODEL")]
+    model: Option<PathBuf>,
     /// Data set, or a folder of pictures.
     #[arg(long, value_name = "DATA")]
     data: String,
@@ -87,12 +89,12 @@ pub struct Add {
 
 impl Add {
     fn run(&self, global: &Global) -> Result<()> {
-        self.put_into(&open(&self.catalogue)?, global)
+        let model = global.retriever(self.model.as_deref())?;
+        self.put_into(&open(&self.catalogue)?, &model, global)
     }
 
-    fn put_into(&self, catalogue: &Catalogue, global: &Global) -> Result<()> {
-        let (run, options) = (Run::open(&self.run)?, global.options());
-        let put = run.catalogue_pictures(catalogue, &self.data, &options, &global.device()?)?;
+    fn put_into(&self, catalogue: &Catalogue, model: &Retriever, global: &Global) -> Result<()> {
+        let put = model.catalogue_pictures(catalogue, &self.data, &global.options())?;
         report_skipped(&put.skipped);
         println!("{} pictures added", put.pictures);
         Ok(())

@@ -6,6 +6,7 @@ mod embed;
 mod eval;
 mod index;
 mod options;
+mod pack;
 mod search;
 mod train;
 
@@ -39,6 +40,7 @@ enum Command {
     #[command(subcommand)]
     Index(index::Index),
     Search(search::Search),
+    Pack(pack::Pack),
 }
 
 fn main() -> ExitCode {
@@ -62,5 +64,6 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Embed(embed) => embed.run(&cli.global),
         Command::Index(index) => index.run(&cli.global),
         Command::Search(search) => search.run(&cli.global),
+        Command::Pack(pack) => pack.run(&cli.global),
     }
 }

@@ -1,7 +1,10 @@
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
-use xr::{Options, models::device};
+use xr::{Options, Retriever, models::device};
 
 use crate::Result;
 
@@ -24,6 +27,15 @@ pub struct Global {
 impl Global {
     pub fn device(&self) -> Result<xr::Device> {
         Ok(device(&self.device)?)
+    }
+
+    /// The model of a run or a packed file, or the one that is built in.
+    pub fn retriever(&self, model: Option<&Path>) -> Result<Retriever> {
+        let device = self.device()?;
+        match model {
+            Some(path) => Ok(Retriever::open(path, &device)?),
+            None => Ok(Retriever::unpacked(&xr_mini::packed(), &device)?),
+        }
     }
 
     pub fn options(&self) -> Options {

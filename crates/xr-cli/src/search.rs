@@ -1,9 +1,12 @@
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use xr::{
-    Match, Run,
-    data::Embeddings,
+    Match, Retriever, Run, Shelf,
+    data::{Embeddings, Fingerprint},
     eval::plot::{
         self,
         gallery::{Found, Row, draw},
@@ -13,18 +16,25 @@ use xr::{
     source_of,
 };
 
-use crate::{Result, options::Global};
+use crate::{
+    Result,
+    options::{Global, report_skipped},
+};
 
 /// Finds pictures by words, best first.
 ///
-/// Each line is a cosine and a picture: of those that `xr embed` embedded, or of a catalogue.
+/// Each line is a score and a picture: of a folder of pictures, which the model that is built in
+/// embeds (only what is new or has changed since the last search); of those that `xr embed` embedded
+/// in a run; or of a catalogue. The score is a cosine, less what a picture gets that is near to very
+/// many texts; in a catalogue it is the cosine.
 #[derive(Debug, Args)]
 pub struct Search {
     /// What to look for: "a dog on a beach".
     query: String,
-    /// Folder of the run whose model embeds the query, and whose pictures `xr embed` embedded.
-    #[arg(long = "in", value_name = "RUN")]
-    run: PathBuf,
+    /// Folder of pictures, or of the run whose pictures `xr embed` embedded; with --catalogue, what
+    /// embeds the query: folder of a run, or a model that `xr pack` wrote.
+    #[arg(long = "in", value_name = "DIR", required_unless_present = "catalogue")]
+    place: Option<PathBuf>,
     /// Search in a catalogue: a folder that `xr index build` made, or a collection on Milvus
     /// servers that `xr index push` made, such as http://localhost:19530/shelf.
     #[arg(long, value_name = "DIR|URI", conflicts_with = "gallery")]
@@ -42,14 +52,19 @@ pub struct Search {
 
 impl Search {
     pub fn run(&self, global: &Global) -> Result<()> {
-        match &self.catalogue {
-            Some(catalogue) => self.in_catalogue(catalogue, global),
-            None => self.in_run(global),
+        match (&self.catalogue, &self.place) {
+            (Some(catalogue), _) => self.in_catalogue(catalogue, global),
+            (None, Some(run)) if Run::is_at(run) => {
+                let model = global.retriever(Some(run))?;
+                self.on_shelf(&Shelf::open(run, &global.options())?, &model)
+            }
+            (None, Some(folder)) => self.in_folder(folder, global),
+            (None, None) => unreachable!("clap requires one of them"),
         }
     }
 
     fn in_catalogue(&self, catalogue: &str, global: &Global) -> Result<()> {
-        let embedder = Run::open(&self.run)?.embedder(&global.device()?)?;
+        let embedder = global.retriever(self.place.as_deref())?.embedder();
         let queries = embedder.texts(&[&self.query], embed::Run::new(1))?;
         let query = Query { k: self.top, conditions: &self.conditions, ..Query::default() };
         if let Ok(IndexSpec::Milvus(uri)) = catalogue.parse() {
@@ -59,8 +74,22 @@ impl Search {
         print(&catalogue.search(&queries, &query)?, |id| catalogue.item(id))
     }
 
-    fn in_run(&self, global: &Global) -> Result<()> {
-        let matches = Run::open(&self.run)?.search(&self.query, self.top, &global.device()?)?;
+    /// In a folder of pictures, whose shelf is in the cache.
+    fn in_folder(&self, folder: &Path, global: &Global) -> Result<()> {
+        let (model, options) = (global.retriever(None)?, global.options());
+        let folder = fs::canonicalize(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let folder = folder.to_str().ok_or("the name of the folder is not UTF-8")?;
+        let shelf = options.cache.join("folders").join(Fingerprint::of([folder]).short());
+        let (shelf, update) = Shelf::update(&shelf, folder, &model, &options)?;
+        report_skipped(&update.skipped);
+        if update.embedded > 0 {
+            eprintln!("{} pictures embedded, {} in all", update.embedded, update.pictures);
+        }
+        self.on_shelf(&shelf, &model)
+    }
+
+    fn on_shelf(&self, shelf: &Shelf, model: &Retriever) -> Result<()> {
+        let matches = shelf.search(&self.query, self.top, model)?;
         for found in &matches {
             println!("{:.4}  {}", found.score, source_of(&found.picture));
         }

@@ -82,7 +82,7 @@ impl Train {
             eprintln!("warning: {warning}");
         }
         let run = trained.run;
-        println!("{}", run.score(&run.corpus(&options)?, "dev", &options, &device)?);
+        println!("{}", run.retriever(&device)?.score(&run.corpus(&options)?, "dev", &options)?);
         println!("the run is in {}; search it after", self.out.display());
         println!("    xr embed --data {} --in {}", recipe.data, self.out.display());
         Ok(())

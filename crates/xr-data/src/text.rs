@@ -1,5 +1,6 @@
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
+use serde_json::Value;
 use tokenizers::{
     AddedToken, Encoding, PostProcessor, TruncationParams,
     models::{TrainerWrapper, wordlevel::WordLevel, wordlevel::WordLevelTrainer},
@@ -161,6 +162,58 @@ impl Tokenizer {
         self.inner.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1)
     }
 
+    /// A tokenizer that knows at most `size` of the pieces of this one (WordPiece), and the old id of
+    /// each of its ids: special tokens, letters and other single ASCII characters, so that any word
+    /// can be spelt, the pieces of `texts`, and then ASCII pieces in the order of the vocabulary,
+    /// which is by frequency in BERT's.
+    ///
+    /// Texts of the kept pieces are cut as before; other words into smaller pieces.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when the pieces aren't those of WordPiece, or those needed are more than
+    /// `size`.
+    pub fn pruned(&self, texts: &[&str], size: usize) -> Result<(Self, Vec<u32>)> {
+        let own = |why: String| Error::tokenizer("the tokenizer to prune", why);
+        let Ok(mut json) = serde_json::from_str::<Value>(&self.to_json()) else { unreachable!() };
+        if json["model"]["type"] != "WordPiece" {
+            return Err(own("its model isn't WordPiece".into()));
+        }
+        let kept = self.kept(&self.encode(texts)?, size).map_err(own)?;
+        renumber(&mut json, &kept);
+        Ok((Self::from_json(&json.to_string(), self.context)?, kept))
+    }
+
+    /// The same with another context.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] when it leaves no room for a word.
+    pub fn with_context(&self, context: usize) -> Result<Self> {
+        Self::from_json(&self.to_json(), context)
+    }
+
+    /// The ids that [`pruned`](Self::pruned) keeps, in their order.
+    fn kept(&self, seen: &Tokens, size: usize) -> std::result::Result<Vec<u32>, String> {
+        let mut pieces: Vec<_> = self.inner.get_vocab(true).into_iter().collect();
+        pieces.sort_by_key(|(_, id)| *id);
+        let special = self.inner.get_added_tokens_decoder();
+        let needed = |piece: &str, id| {
+            special.contains_key(&id) || piece.trim_start_matches("##").len() == 1
+        };
+        let needed = pieces.iter().filter(|(piece, id)| needed(piece, *id)).map(|(_, id)| *id);
+        let mut kept: BTreeSet<_> = needed.chain(seen.ids.iter().copied()).collect();
+        if kept.len() > size {
+            return Err(format!("{} pieces are needed, more than the {size} allowed", kept.len()));
+        }
+        let frequent = pieces.iter().filter(|(p, _)| p.is_ascii() && !p.starts_with("[unused"));
+        for (_, id) in frequent {
+            if kept.len() == size {
+                break;
+            }
+            kept.insert(*id);
+        }
+        Ok(kept.into_iter().collect())
+    }
+
     /// The content of a `tokenizer.json`: the same text for the same tokenizer.
     pub fn to_json(&self) -> String {
         self.inner.to_string(false).expect("a tokenizer is plain data")
@@ -195,9 +248,89 @@ impl Tokenizer {
     }
 }
 
+/// Leaves only the pieces `kept` in a `tokenizer.json`, and gives them the ids 0, 1, 2, ….
+fn renumber(json: &mut Value, kept: &[u32]) {
+    let new = |id: &Value| {
+        let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.and_then(|id| kept.binary_search(&id).ok())
+    };
+    if let Some(vocabulary) = json["model"]["vocab"].as_object_mut() {
+        let all = std::mem::take(vocabulary);
+        let pieces = all.into_iter().filter_map(|(piece, id)| Some((piece, new(&id)?.into())));
+        vocabulary.extend(pieces);
+    }
+    let new = |id: &mut Value| *id = new(id).expect("special tokens are kept").into();
+    for token in json["added_tokens"].as_array_mut().into_iter().flatten() {
+        new(&mut token["id"]);
+    }
+    let special = json["post_processor"]["special_tokens"].as_object_mut().into_iter().flatten();
+    special.filter_map(|(_, token)| token["ids"].as_array_mut()).flatten().for_each(new);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// BERT's way, with few pieces.
+    fn pieces() -> Tokenizer {
+        let pieces = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "a", "s", "##s", "中"];
+        let pieces = pieces.into_iter().chain(["the", "dog", "cat", "##ter", "é", "zebra"]);
+        let vocab: serde_json::Map<_, _> =
+            pieces.zip(0..).map(|(piece, id)| (piece.to_owned(), Value::from(id))).collect();
+        let special = [("[PAD]", 0), ("[UNK]", 2), ("[CLS]", 3), ("[SEP]", 4)];
+        let added = special.map(|(content, id)| {
+            serde_json::json!({
+                "id": id, "content": content, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true
+            })
+        });
+        let frame = |id| serde_json::json!({"SpecialToken": {"id": id, "type_id": 0}});
+        let text = serde_json::json!({"Sequence": {"id": "A", "type_id": 0}});
+        let token = |id, number| serde_json::json!({"id": id, "ids": [number], "tokens": [id]});
+        let json = serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+            "normalizer": {
+                "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                "strip_accents": null, "lowercase": true
+            },
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [frame("[CLS]"), text, frame("[SEP]")],
+                "pair": [frame("[CLS]"), text, frame("[SEP]")],
+                "special_tokens": {"[CLS]": token("[CLS]", 3), "[SEP]": token("[SEP]", 4)}
+            },
+            "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+            "model": {
+                "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100, "vocab": vocab
+            }
+        });
+        Tokenizer::from_json(&json.to_string(), 16).unwrap()
+    }
+
+    #[test]
+    fn pruned_to_special_pieces_letters_words_of_the_texts_and_frequent_ones() {
+        let (pruned, kept) = pieces().pruned(&["Zebra!"], 9).unwrap();
+        // [PAD] [UNK] [CLS] [SEP] a s ##s, then the text's zebra, then the most frequent: the.
+        assert_eq!(kept, [0, 2, 3, 4, 5, 6, 7, 9, 14]);
+        let cut = pruned.encode(&["the zebras", "dog"]).unwrap();
+        assert_eq!(cut.ids, [2, 7, 8, 6, 3, 2, 1, 3, 0, 0]);
+        let before = pieces().encode(&["the zebras"]).unwrap();
+        let old: Vec<_> = cut.ids[..5].iter().map(|&id| kept[id as usize]).collect();
+        assert_eq!(old, before.ids);
+        assert_eq!(pruned.vocabulary_size(), 9);
+    }
+
+    #[test]
+    fn too_many_pieces_or_none_at_all() {
+        let start = "the tokenizer to prune: not a usable tokenizer (";
+        let error = pieces().pruned(&["zebra"], 7).unwrap_err().to_string();
+        let why = "8 pieces are needed, more than the 7 allowed)";
+        assert!(error.starts_with(&format!("{start}{why}")), "{error}");
+        let error = words(8).pruned(&[], 4).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{start}its model isn't WordPiece)")), "{error}");
+    }
 
     fn words(context: usize) -> Tokenizer {
         Tokenizer::train_words(["A dog, a cat!", "the dog"], 6, context).unwrap()

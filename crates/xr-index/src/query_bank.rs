@@ -49,6 +49,11 @@ impl QueryBank {
         Self { made_by: Fingerprint::of(parts), queries }
     }
 
+    /// What identifies rows that it corrected.
+    pub fn made_by(&self) -> &Fingerprint {
+        &self.made_by
+    }
+
     /// Its queries, each row of length 1.
     pub fn queries(&self) -> &Embeddings {
         &self.queries

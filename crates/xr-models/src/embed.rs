@@ -163,6 +163,12 @@ impl Embedder {
     /// An embedder that makes what this checkpoint's model makes.
     pub fn new(checkpoint: Checkpoint) -> Self {
         let fingerprint = checkpoint.fingerprint();
+        Self::with_fingerprint(checkpoint, fingerprint)
+    }
+
+    /// [`new`](Self::new), for a model whose [fingerprint](Checkpoint::fingerprint) is known: it is
+    /// computed from all weights, which takes a tenth of a second or more.
+    pub fn with_fingerprint(checkpoint: Checkpoint, fingerprint: Fingerprint) -> Self {
         let Checkpoint { config, tokenizer, model } = checkpoint;
         let mut model = model.valid();
         model.image = model.image.into_iter().map(ImageEncoder::folded).collect();

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use xr_data::Fingerprint;
+
 /// What can go wrong with models, each as a sentence that names the file and the way out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -80,6 +82,22 @@ pub enum Error {
         path: PathBuf,
         /// What was found.
         why: String,
+    },
+    /// Something other than a packed model.
+    #[error("not a whole packed model ({why}); expected a file that `xr pack` wrote")]
+    NotPacked {
+        /// What was found.
+        why: String,
+    },
+    /// A query bank of another model than it is packed with.
+    #[error(
+        "the query bank was made by model {found}, but this is model {expected}; embed it anew"
+    )]
+    OtherBank {
+        /// The model that is packed.
+        expected: Fingerprint,
+        /// The model that made the bank.
+        found: Fingerprint,
     },
     /// Weights of another model.
     #[error("{}: not the weights of {model}: {}", path.display(), difference(missing, unexpected))]

@@ -60,10 +60,26 @@ impl Mlp {
         });
         ops::layer(last, x, Activation::Identity)
     }
+
+    /// The layers followed by a linear map, as part of the last one.
+    ///
+    /// # Shapes
+    /// - map: `[output, to]`
+    pub fn followed_by(mut self, map: &Tensor<2>) -> Self {
+        let last = self.layers.last_mut().expect("at least the output layer");
+        last.weight = last.weight.clone().map(|weight| weight.matmul(map.clone()));
+        last.bias = last
+            .bias
+            .take()
+            .map(|bias| bias.map(|bias| bias.unsqueeze::<2>().matmul(map.clone()).squeeze_dim(0)));
+        self
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Distribution, Tolerance};
+
     use super::*;
 
     fn widths(mlp: &Mlp) -> Vec<[usize; 2]> {
@@ -77,6 +93,17 @@ mod tests {
         assert_eq!(widths(&config.init(7, 2, &device)), [[7, 5], [5, 4], [4, 2]]);
         assert_eq!(widths(&config.mirrored().init(2, 7, &device)), [[2, 4], [4, 5], [5, 7]]);
         assert_eq!(widths(&MlpConfig::new(vec![]).init(7, 2, &device)), [[7, 2]]);
+    }
+
+    #[test]
+    fn followed_by_a_map() {
+        let device = Device::flex();
+        let mlp = MlpConfig::new(vec![5]).init(7, 4, &device);
+        let normal = |shape: [usize; 2]| Tensor::random(shape, Distribution::Default, &device);
+        let (x, map): (Tensor<2>, _) = (normal([3, 7]), normal([4, 2]));
+        let expected = mlp.forward(x.clone()).matmul(map.clone()).into_data();
+        let found = mlp.followed_by(&map).forward(x).into_data();
+        found.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-5));
     }
 
     #[test]

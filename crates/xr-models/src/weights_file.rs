@@ -78,6 +78,11 @@ impl WeightsFile {
         }
     }
 
+    /// These tensors, by their names; `path` is what errors call them.
+    pub(crate) fn of(path: PathBuf, tensors: BTreeMap<String, Entry>) -> Self {
+        Self { path, tensors }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -100,19 +105,21 @@ impl WeightsFile {
     /// [`Error::OtherModel`] unless the file has every tensor of the module and no other;
     /// [`Error::OtherShape`] when one has another shape; [`Error::BadWeights`] when one can't be
     /// read.
-    pub(crate) fn load<M: Module>(&self, mut module: M, format: &Format) -> Result<M> {
+    pub(crate) fn load<M: Module>(mut self, mut module: M, format: &Format) -> Result<M> {
         let expected = Outline::of(&module, format);
         self.check(&expected, format)?;
         let renamed = expected.into_iter().map(|(name, expected)| {
-            let mut tensor = self.tensors[&name].clone();
+            // Moved, not copied: its bytes become the module's.
+            let mut tensor = self.tensors.remove(&name).expect("checked above");
             tensor.name = expected.ours;
             tensor
         });
         let (adapter, skips) = (format.layout.reading(), format.layout.skips_variants());
-        let result = module.apply(renamed.collect(), None, Some(adapter), skips);
+        let renamed = renamed.collect();
+        let result = module.apply(renamed, None, Some(adapter), skips);
         match result.errors.first() {
             None => Ok(module),
-            Some(why) => Err(Error::BadWeights { path: self.path.clone(), why: why.to_string() }),
+            Some(why) => Err(Error::BadWeights { path: self.path, why: why.to_string() }),
         }
     }
 

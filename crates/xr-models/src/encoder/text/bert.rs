@@ -280,6 +280,24 @@ impl Bert {
         lower
     }
 
+    /// The encoder that knows only these tokens, which get the ids 0, 1, 2, …, and texts of at most
+    /// `positions` tokens.
+    ///
+    /// # Panics
+    /// For the upper part of a [cut](Self::cut) encoder, and if there are fewer positions.
+    pub fn with_tokens(mut self, tokens: &[u32], positions: usize) -> Self {
+        let embeddings = self.embeddings.as_mut().expect("the upper part doesn't take tokens");
+        let tokens: Vec<_> = tokens.iter().map(|&id| id as i32).collect();
+        let words = |weight: Tensor<2>| {
+            let tokens = Tensor::from_data(tokens.as_slice(), &weight.device());
+            weight.select(0, tokens)
+        };
+        embeddings.words.weight = embeddings.words.weight.clone().map(words);
+        let positions = |weight: Tensor<2>| weight.narrow(0, 0, positions);
+        embeddings.positions.weight = embeddings.positions.weight.clone().map(positions);
+        self
+    }
+
     /// The name that one of our tensors has in Hugging Face's files: `layers.0.query.weight` is
     /// published as `encoder.layer.0.attention.self.query.weight`.
     pub(crate) fn published_name(ours: &str) -> String {

@@ -1,0 +1,94 @@
+//! A shelf: what is on it after pictures came, changed and went.
+
+use std::{fs, path::Path};
+
+use image::{Rgb, RgbImage};
+use xr::{
+    Device, Encoders, Options, Recipe, Retriever, Run, Shelf, Update,
+    data::dataset::synthetic::{SyntheticConfig, generate},
+    source_of,
+};
+
+/// A model that has seen little, and the options it was trained with.
+fn model(dir: &Path) -> (Retriever, Options) {
+    let options = Options { cache: dir.join("cache"), strict: false };
+    let mut recipe = Recipe::dual_encoder("synthetic:40", Encoders::small());
+    (recipe.train.epochs, recipe.train.batch_size) = (1, 16);
+    let device = Device::flex();
+    let run = Run::train(&recipe, &dir.join("run"), &options, &device, &mut ()).unwrap().run;
+    (run.retriever(&device).unwrap(), options)
+}
+
+/// What an update says: pictures, embedded now, left out.
+fn counts(update: &Update) -> [usize; 3] {
+    [update.pictures, update.embedded, update.skipped.len()]
+}
+
+#[test]
+fn what_comes_changes_and_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, options) = model(dir.path());
+    let pictures = dir.path().join("pictures");
+    fs::create_dir(&pictures).unwrap();
+    let scenes = generate(&SyntheticConfig { pictures: 6, ..SyntheticConfig::default() });
+    for (i, picture) in scenes.pictures.iter().enumerate() {
+        picture.load().unwrap().save(pictures.join(format!("{i}.png"))).unwrap();
+    }
+    fs::write(pictures.join("text.jpg"), "no picture").unwrap();
+    let (data, place) = (pictures.to_str().unwrap(), dir.path().join("shelf"));
+    let update = || Shelf::update(&place, data, &model, &options).unwrap();
+    let found = |shelf: &Shelf| {
+        let matches = shelf.search("a red circle", 10, &model).unwrap();
+        matches.iter().map(|m| (source_of(&m.picture), m.score)).collect::<Vec<_>>()
+    };
+
+    let (shelf, first) = update();
+    assert_eq!(counts(&first), [6, 6, 1]);
+    let all = found(&shelf);
+    assert_eq!(all.len(), 6);
+    assert_eq!(counts(&update().1), [6, 0, 1], "nothing changed");
+    assert_eq!(found(&update().0), all);
+    assert_eq!(found(&Shelf::open(&place, &options).unwrap()), all);
+
+    RgbImage::from_pixel(40, 40, Rgb([200, 0, 0])).save(pictures.join("0.png")).unwrap();
+    fs::remove_file(pictures.join("1.png")).unwrap();
+    RgbImage::from_pixel(30, 30, Rgb([0, 0, 200])).save(pictures.join("new.png")).unwrap();
+    let (shelf, changed) = update();
+    assert_eq!(counts(&changed), [6, 2, 1]);
+    let now = found(&shelf);
+    let unchanged = |(source, _): &&(String, f32)| {
+        ["0.png", "1.png", "new.png"].iter().all(|name| !source.ends_with(name))
+    };
+    let mut rest: Vec<_> = now.iter().filter(unchanged).collect();
+    let mut before: Vec<_> = all.iter().filter(unchanged).collect();
+    rest.sort_by(|a, b| a.0.cmp(&b.0));
+    before.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(rest, before);
+    assert!(now.iter().all(|(source, _)| !source.ends_with("1.png")));
+    let files = fs::read_dir(&place).unwrap().count();
+    assert_eq!(files, 2, "the list and one file of rows");
+
+    // A shelf whose files are damaged is filled anew.
+    for file in fs::read_dir(&place).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|e| e == "safetensors") {
+            fs::write(path, "damaged").unwrap();
+        }
+    }
+    assert_eq!(counts(&update().1), [6, 6, 1]);
+    assert_eq!(found(&update().0).len(), 6);
+}
+
+#[test]
+fn an_empty_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { cache: dir.path().join("cache"), strict: false };
+    let error = Shelf::open(dir.path(), &options).unwrap_err().to_string();
+    let place = dir.path().display();
+    assert_eq!(
+        error,
+        format!(
+            "{place}: no pictures are embedded here yet; run `xr embed --data DATA --in {place}`"
+        )
+    );
+}
