@@ -59,6 +59,6 @@ pub use progress::bar as progress_bar;
 pub use recipe::{Encoders, FineTuning, PRESETS, Recipe};
 pub use retriever::Retriever;
 pub use run::{Options, Run, TrainedRun};
-pub use shelf::{Match, Shelf, Update};
+pub use shelf::{Listing, Match, Shelf, Update};
 
 use run::{read_json, write_json};

@@ -31,6 +31,18 @@ pub struct Shelf {
     index: ExactIndex,
 }
 
+/// The pictures of a data set or a folder, and which files they are: what a [`Shelf`] is compared
+/// with.
+///
+/// Looking at ten thousand files takes about as long as unpacking a model, and needs none.
+#[derive(Debug)]
+pub struct Listing {
+    data: String,
+    corpus: Corpus,
+    /// Of each picture of the corpus.
+    listed: Vec<Listed>,
+}
+
 /// What [`Shelf::update`] did.
 #[derive(Clone, Debug)]
 pub struct Update {
@@ -91,32 +103,30 @@ impl Shelf {
         Ok(Self { corpus, list, index: ExactIndex::new(rows, Metric::InnerProduct)? })
     }
 
-    /// Embeds what is new or has changed in `data` since the last time, drops what is gone, and
+    /// Embeds what is new or has changed in `listing` since the last time, drops what is gone, and
     /// leaves the rest as it is. A batch at a time goes to the disk, so that memory does not grow
     /// with the number of pictures. Killed and called again, it goes on where it stopped.
     ///
     /// # Errors
-    /// Of the data; a disk that can't be written; in a strict run the first picture that can't be
-    /// decoded.
+    /// A disk that can't be written; in a strict run the first picture that can't be decoded.
     pub fn update(
         dir: &Path,
-        data: &str,
+        mut listing: Listing,
         retriever: &Retriever,
         options: &Options,
     ) -> Result<(Self, Update)> {
-        let mut corpus = dataset::open(data, options.strictness())?;
-        let mut skipped = mem::take(&mut corpus.skipped);
+        let mut skipped = mem::take(&mut listing.corpus.skipped);
         let (list, rows) = earlier(dir, retriever.banks().captions.made_by());
-        let news = News::of(&corpus, &list)?;
+        let news = News::of(&listing, &list);
         let (list, rows) = match rows {
-            Some(rows) if list.data == data && news.is_empty(&list) => (list, rows),
-            rows => news.write(dir, data, &corpus, (list, rows), retriever, options)?,
+            Some(rows) if list.data == listing.data && news.is_empty(&list) => (list, rows),
+            rows => news.write(dir, &listing, (list, rows), retriever, options)?,
         };
         let left_out = list.undecodable.iter().map(|(listed, why)| (listed.name.clone(), why));
         skipped.extend(left_out.map(|(what, why)| Skipped { what, why: why.clone() }));
         let pictures = list.pictures.len();
         let update = Update { pictures, embedded: pictures - news.kept.len(), skipped };
-        Ok((Self::new(corpus, rows, list)?, update))
+        Ok((Self::new(listing.corpus, rows, list)?, update))
     }
 
     /// The `k` pictures nearest to `text`, best first.
@@ -162,20 +172,19 @@ struct News {
 }
 
 impl News {
-    fn of(corpus: &Corpus, list: &List) -> Result<Self> {
+    fn of(listing: &Listing, list: &List) -> Self {
         let rows: HashMap<_, _> = list.pictures.iter().zip(0..).collect();
         let bad: HashMap<_, _> = list.undecodable.iter().map(|(l, why)| (l, why)).collect();
         let mut news = Self { kept: vec![], undecodable: vec![], new: vec![] };
-        for (position, picture) in (0..).zip(&corpus.pictures) {
-            let listed = Listed::of(picture)?;
-            match (rows.get(&listed), bad.get(&listed)) {
+        for (position, listed) in (0..).zip(&listing.listed) {
+            match (rows.get(listed), bad.get(listed)) {
                 (Some(&row), _) => news.kept.push(row),
-                (None, Some(&why)) => news.undecodable.push((listed, why.clone())),
-                (None, None) => news.new.push((position, listed)),
+                (None, Some(&why)) => news.undecodable.push((listed.clone(), why.clone())),
+                (None, None) => news.new.push((position, listed.clone())),
             }
         }
         news.kept.sort_unstable();
-        Ok(news)
+        news
     }
 
     /// Is everything as it was?
@@ -190,8 +199,7 @@ impl News {
     fn write(
         &self,
         dir: &Path,
-        data: &str,
-        corpus: &Corpus,
+        listing: &Listing,
         (before, rows): (List, Option<Embeddings>),
         retriever: &Retriever,
         options: &Options,
@@ -204,14 +212,15 @@ impl News {
         for row in self.kept.iter().filter_map(|&row| Some(rows.as_ref()?.row(row as usize))) {
             writer.append(row)?;
         }
-        let new: Vec<_> = self.new.iter().map(|(p, _)| &corpus.pictures[*p as usize]).collect();
+        let new: Vec<_> =
+            self.new.iter().map(|(p, _)| &listing.corpus.pictures[*p as usize]).collect();
         let failures = embedder.images_into(&new, options.embedding(), |rows| {
             let rows = Embeddings::new(rows.to_vec(), dim, embedder.fingerprint().clone());
             let corrected = bank.correct(&rows).expect("finite rows of the bank's model");
             writer.append(corrected.values())
         })?;
         writer.finish()?;
-        let list = List { data: data.into(), version, ..self.list(&before, &failures) };
+        let list = List { data: listing.data.clone(), version, ..self.list(&before, &failures) };
         write_json(&dir.join(LIST), &list)?;
         // What is left behind takes space and does no harm.
         let _ = fs::remove_file(rows_path(dir, before.version));
@@ -231,6 +240,18 @@ impl News {
             }
         }
         list
+    }
+}
+
+impl Listing {
+    /// Opens a data set and looks at its files.
+    ///
+    /// # Errors
+    /// Of the data set.
+    pub fn of(data: &str, options: &Options) -> Result<Self> {
+        let corpus = dataset::open(data, options.strictness())?;
+        let listed = corpus.pictures.iter().map(Listed::of).collect::<Result<_>>()?;
+        Ok(Self { data: data.into(), corpus, listed })
     }
 }
 

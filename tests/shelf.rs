@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use image::{Rgb, RgbImage};
 use xr::{
-    Device, Encoders, Options, Recipe, Retriever, Run, Shelf, Update,
+    Device, Encoders, Listing, Options, Recipe, Retriever, Run, Shelf, Update,
     data::dataset::synthetic::{SyntheticConfig, generate},
     source_of,
 };
@@ -36,7 +36,10 @@ fn what_comes_changes_and_goes() {
     }
     fs::write(pictures.join("text.jpg"), "no picture").unwrap();
     let (data, place) = (pictures.to_str().unwrap(), dir.path().join("shelf"));
-    let update = || Shelf::update(&place, data, &model, &options).unwrap();
+    let update = || {
+        let listing = Listing::of(data, &options).unwrap();
+        Shelf::update(&place, listing, &model, &options).unwrap()
+    };
     let found = |shelf: &Shelf| {
         let matches = shelf.search("a red circle", 10, &model).unwrap();
         matches.iter().map(|m| (source_of(&m.picture), m.score)).collect::<Vec<_>>()

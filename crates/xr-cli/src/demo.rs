@@ -2,7 +2,7 @@ use std::{fs, path::PathBuf};
 
 use clap::Args;
 use xr::{
-    Encoders, Recipe, Run, Shelf,
+    Encoders, Listing, Recipe, Run, Shelf,
     data::Sampling,
     eval::plot::{self, gallery::draw},
     gallery,
@@ -45,7 +45,8 @@ impl Demo {
         println!("finding photographs in {} with the model that is built in", photos.display());
         let (model, options) = (global.retriever(None)?, global.options());
         let folder = photos.to_str().ok_or("the name of the folder is not UTF-8")?;
-        let (shelf, _) = Shelf::update(&self.out.join("photos-shelf"), folder, &model, &options)?;
+        let listing = Listing::of(folder, &options)?;
+        let (shelf, _) = Shelf::update(&self.out.join("photos-shelf"), listing, &model, &options)?;
         let mut rows = vec![];
         for words in WORDS {
             let found = shelf.search(words, 5, &model)?;
@@ -62,7 +63,7 @@ impl Demo {
         let (corpus, model) = (run.corpus(&options)?, run.retriever(&device)?);
         println!("\n{}", model.score(&corpus, "test", &options)?);
 
-        let (shelf, _) = Shelf::update(&self.out, DATA, &model, &options)?;
+        let (shelf, _) = Shelf::update(&self.out, Listing::of(DATA, &options)?, &model, &options)?;
         let test = corpus.split("test")?;
         let texts: Vec<_> = corpus.texts(&test).collect();
         for query in QUERIES {

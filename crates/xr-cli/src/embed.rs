@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use xr::{Run, Shelf};
+use xr::{Listing, Run, Shelf};
 
 use crate::{
     Result,
@@ -25,7 +25,9 @@ pub struct Embed {
 impl Embed {
     pub fn run(&self, global: &Global) -> Result<()> {
         let model = Run::open(&self.run)?.retriever(&global.device()?)?;
-        let (_, update) = Shelf::update(&self.run, &self.data, &model, &global.options())?;
+        let options = global.options();
+        let listing = Listing::of(&self.data, &options)?;
+        let (_, update) = Shelf::update(&self.run, listing, &model, &options)?;
         report_skipped(&update.skipped);
         println!("{} pictures embedded, {} in all", update.embedded, update.pictures);
         Ok(())

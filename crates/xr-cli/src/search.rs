@@ -1,11 +1,12 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
 };
 
 use clap::Args;
 use xr::{
-    Match, Retriever, Run, Shelf,
+    Listing, Match, Retriever, Run, Shelf,
     data::{Embeddings, Fingerprint},
     eval::plot::{
         self,
@@ -76,11 +77,17 @@ impl Search {
 
     /// In a folder of pictures, whose shelf is in the cache.
     fn in_folder(&self, folder: &Path, global: &Global) -> Result<()> {
-        let (model, options) = (global.retriever(None)?, global.options());
+        let options = global.options();
         let folder = fs::canonicalize(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let folder = folder.to_str().ok_or("the name of the folder is not UTF-8")?;
         let shelf = options.cache.join("folders").join(Fingerprint::of([folder]).short());
-        let (shelf, update) = Shelf::update(&shelf, folder, &model, &options)?;
+        let (listing, model) = thread::scope(|scope| {
+            let listing = scope.spawn(|| Listing::of(folder, &options));
+            let model = global.retriever(None);
+            (listing.join().expect("listing doesn't panic"), model)
+        });
+        let model = model?;
+        let (shelf, update) = Shelf::update(&shelf, listing?, &model, &options)?;
         report_skipped(&update.skipped);
         if update.embedded > 0 {
             eprintln!("{} pictures embedded, {} in all", update.embedded, update.pictures);

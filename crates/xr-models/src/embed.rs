@@ -263,7 +263,7 @@ fn push_to(values: &mut Vec<f32>) -> impl FnMut(&[f32]) -> xr_data::Result<()> {
     }
 }
 
-fn device_of<M: Module>(module: &M) -> Device {
+pub(crate) fn device_of<M: Module>(module: &M) -> Device {
     module.devices().into_iter().next().expect("an encoder has weights, and they are on a device")
 }
 

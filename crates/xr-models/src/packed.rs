@@ -24,6 +24,7 @@ use xr_data::{Embeddings, Fingerprint, Tokenizer};
 
 use crate::{
     Checkpoint, Error, Model, ModelConfig, Result,
+    embed::device_of,
     encoder::ImageEncoder,
     weights_file::{Format, Layout, WeightsFile},
 };
@@ -86,7 +87,7 @@ impl Packed {
         let (config, tokenizer) = (config.clone(), tokenizer.to_json());
         let fingerprint = Fingerprint::of(["not known yet"]);
         let mut packed = Self { config, tokenizer, fingerprint, tensors };
-        let rounded = packed.checkpoint(&Device::flex()).expect("the tensors of this model");
+        let rounded = packed.checkpoint(&device_of(model)).expect("the tensors of this model");
         packed.fingerprint = rounded.fingerprint();
         packed
     }

@@ -1,6 +1,6 @@
 use burn::{
     linalg::svd,
-    tensor::{Tensor, TensorData},
+    tensor::{Device, Tensor, TensorData},
 };
 use xr_data::Embeddings;
 
@@ -48,13 +48,13 @@ impl Checkpoint {
         else {
             return self;
         };
-        let sums = embeddings.iter().map(|rows| mean_square(rows));
+        let device = self.model.features.logit_scale.val().device();
+        let sums = embeddings.iter().map(|rows| mean_square(rows, &device));
         let Some(sum) = sums.reduce(|a, b| a + b).filter(|_| latent < config.latent) else {
             return self;
         };
-        let device = self.model.features.logit_scale.val().device();
         let (directions, _, _) = svd::<2, 1>(sum, SWEEPS);
-        let map = directions.narrow(1, 0, latent).to_device(&device);
+        let map = directions.narrow(1, 0, latent);
         head.image = head.image.clone().followed_by(&map);
         head.text = head.text.clone().followed_by(&map);
         config.latent = latent;
@@ -63,9 +63,9 @@ impl Checkpoint {
 }
 
 /// Mean over the rows of the products of each two dimensions, `[dim, dim]`.
-fn mean_square(rows: &Embeddings) -> Tensor<2> {
+fn mean_square(rows: &Embeddings, device: &Device) -> Tensor<2> {
     let rows = rows.normalized();
     let data = TensorData::new(rows.values().to_vec(), [rows.rows(), rows.dim()]);
-    let x = Tensor::<2>::from_data(data, &burn::tensor::Device::flex());
+    let x = Tensor::<2>::from_data(data, device);
     x.clone().transpose().matmul(x) / rows.rows() as f64
 }

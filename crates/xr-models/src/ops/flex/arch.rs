@@ -5,7 +5,7 @@
 //! are compiled for the oldest processors alone.
 
 pub(in crate::ops) use pulp::Arch;
-use pulp::{Simd, WithSimd};
+use pulp::{Simd, WithSimd, bytemuck::cast};
 
 /// Runs a kernel compiled for an instruction set that the processor has.
 ///
@@ -20,6 +20,14 @@ pub(in crate::ops) fn dispatch<T>(arch: Arch, kernel: impl FnMut() -> T) -> T {
 #[inline(always)]
 pub(super) fn vectorize<S: Simd, T>(simd: S, kernel: impl FnMut() -> T) -> T {
     simd.vectorize(Kernel(kernel))
+}
+
+/// `yes` where the mask is true and `no` elsewhere.
+///
+/// `Simd::select_f32s` without its calls: those aren't always inlined in the development profile.
+#[inline(always)]
+pub(super) fn select<S: Simd>(simd: S, mask: S::m32s, yes: S::f32s, no: S::f32s) -> S::f32s {
+    cast(simd.select_u32s(mask, cast(yes), cast(no)))
 }
 
 struct Kernel<F>(F);

@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use super::super::activation::Activation;
+use super::{super::activation::Activation, arch::select};
 
 /// The interval that an activation cuts values to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,8 +30,8 @@ impl Clamp {
     #[inline(always)]
     pub(super) fn apply<S: Simd>(self, simd: S, x: S::f32s) -> S::f32s {
         let (low, high) = (simd.splat_f32s(self.low), simd.splat_f32s(self.high));
-        let x = simd.select_f32s(simd.less_than_f32s(x, low), low, x);
-        simd.select_f32s(simd.less_than_f32s(high, x), high, x)
+        let x = select(simd, simd.less_than_f32s(x, low), low, x);
+        select(simd, simd.less_than_f32s(high, x), high, x)
     }
 
     /// `gradient` where the activation gave a value inside the interval, 0 where it cut.
@@ -39,7 +39,7 @@ impl Clamp {
     pub(super) fn gradient<S: Simd>(self, simd: S, output: S::f32s, gradient: S::f32s) -> S::f32s {
         let (low, high) = (simd.splat_f32s(self.low), simd.splat_f32s(self.high));
         let zero = simd.splat_f32s(0.0);
-        let gradient = simd.select_f32s(simd.less_than_or_equal_f32s(output, low), zero, gradient);
-        simd.select_f32s(simd.less_than_or_equal_f32s(high, output), zero, gradient)
+        let gradient = select(simd, simd.less_than_or_equal_f32s(output, low), zero, gradient);
+        select(simd, simd.less_than_or_equal_f32s(high, output), zero, gradient)
     }
 }
