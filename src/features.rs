@@ -225,7 +225,7 @@ pub(crate) fn matrix(values: Vec<f32>, width: usize, device: &Device) -> Tensor<
 }
 
 /// Takes the pictures that couldn't be decoded out of the corpus, and notes why.
-pub fn drop_undecodable(corpus: &mut Corpus, failures: &[Failure]) {
+fn drop_undecodable(corpus: &mut Corpus, failures: &[Failure]) {
     let why = failures.iter().map(|f| (f.position as u32, f.error.to_string()));
     corpus.drop_pictures(&why.collect::<Vec<_>>());
 }

@@ -213,8 +213,7 @@ impl Run {
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
-    serde_json::from_str(&text)
-        .map_err(|e| Error::BadFile { path: path.into(), why: e.to_string() })
+    serde_json::from_str(&text).map_err(|e| Error::bad_file(path, &e))
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {

@@ -29,6 +29,8 @@ pub struct Shelf {
     list: List,
     /// Of the embeddings, under their positions in the list.
     index: ExactIndex,
+    /// The file of the embeddings.
+    path: PathBuf,
 }
 
 /// The pictures of a data set or a folder, and which files they are: what a [`Shelf`] is compared
@@ -96,11 +98,13 @@ impl Shelf {
         }
         let list: List = read_json(&path)?;
         let corpus = dataset::open(&list.data, options.strictness())?;
-        Self::new(corpus, Embeddings::open(&rows_path(dir, list.version))?, list)
+        let rows = Embeddings::open(&rows_path(dir, list.version))?;
+        Self::new(dir, corpus, rows, list)
     }
 
-    fn new(corpus: Corpus, rows: Embeddings, list: List) -> Result<Self> {
-        Ok(Self { corpus, list, index: ExactIndex::new(rows, Metric::InnerProduct)? })
+    fn new(dir: &Path, corpus: Corpus, rows: Embeddings, list: List) -> Result<Self> {
+        let path = rows_path(dir, list.version);
+        Ok(Self { corpus, list, index: ExactIndex::new(rows, Metric::InnerProduct)?, path })
     }
 
     /// Embeds what is new or has changed in `listing` since the last time, drops what is gone, and
@@ -126,21 +130,17 @@ impl Shelf {
         skipped.extend(left_out.map(|(what, why)| Skipped { what, why: why.clone() }));
         let pictures = list.pictures.len();
         let update = Update { pictures, embedded: pictures - news.kept.len(), skipped };
-        Ok((Self::new(listing.corpus, rows, list)?, update))
+        Ok((Self::new(dir, listing.corpus, rows, list)?, update))
     }
 
     /// The `k` pictures nearest to `text`, best first.
     ///
     /// # Errors
-    /// [`xr_index::Error::OtherModel`] if another model made the embeddings.
+    /// [`xr_data::Error::MadeByAnother`] if another model made the embeddings.
     pub fn search(&self, text: &str, k: usize, retriever: &Retriever) -> Result<Vec<Match>> {
         let query = retriever.embedder().texts(&[text], embed::Run::new(1))?;
         let query = retriever.banks().captions.correct_queries(&query)?;
-        let (expected, found) = (query.made_by(), self.index.embeddings().made_by());
-        if expected != found {
-            let (expected, found) = (expected.clone(), found.clone());
-            return Err(xr_index::Error::OtherModel { expected, found }.into());
-        }
+        self.index.embeddings().expect_made_by(query.made_by(), &self.path)?;
         let hits = self.index.search(query.view(), k, &SearchParams::default())?;
         let found = hits.of(0).iter().map(|hit| {
             let name = &self.list.pictures[hit.id as usize].name;

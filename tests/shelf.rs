@@ -10,10 +10,10 @@ use xr::{
 };
 
 /// A model that has seen little, and the options it was trained with.
-fn model(dir: &Path) -> (Retriever, Options) {
+fn model(dir: &Path, seed: u64) -> (Retriever, Options) {
     let options = Options { cache: dir.join("cache"), strict: false };
     let mut recipe = Recipe::dual_encoder("synthetic:40", Encoders::small());
-    (recipe.train.epochs, recipe.train.batch_size) = (1, 16);
+    (recipe.train.epochs, recipe.train.batch_size, recipe.train.seed) = (1, 16, seed);
     let device = Device::flex();
     let run = Run::train(&recipe, &dir.join("run"), &options, &device, &mut ()).unwrap().run;
     (run.retriever(&device).unwrap(), options)
@@ -27,7 +27,7 @@ fn counts(update: &Update) -> [usize; 3] {
 #[test]
 fn what_comes_changes_and_goes() {
     let dir = tempfile::tempdir().unwrap();
-    let (model, options) = model(dir.path());
+    let (model, options) = model(dir.path(), 0);
     let pictures = dir.path().join("pictures");
     fs::create_dir(&pictures).unwrap();
     let scenes = generate(&SyntheticConfig { pictures: 6, ..SyntheticConfig::default() });
@@ -80,6 +80,20 @@ fn what_comes_changes_and_goes() {
     }
     assert_eq!(counts(&update().1), [6, 6, 1]);
     assert_eq!(found(&update().0).len(), 6);
+}
+
+#[test]
+fn a_shelf_of_another_model() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (maker, options) = model(dirs[0].path(), 0);
+    let (other, _) = model(dirs[1].path(), 1);
+    let place = dirs[0].path().join("shelf");
+    let listing = Listing::of("synthetic:4", &options).unwrap();
+    let (shelf, _) = Shelf::update(&place, listing, &maker, &options).unwrap();
+    let error = shelf.search("a red circle", 1, &other).unwrap_err().to_string();
+    let path = place.join("pictures-1.safetensors");
+    assert!(error.starts_with(&format!("{}: made by model ", path.display())), "{error}");
+    assert!(error.ends_with("; embed it again with this model"), "{error}");
 }
 
 #[test]

@@ -175,14 +175,6 @@ impl Embedder {
         Self { config, tokenizer, model, fingerprint }
     }
 
-    /// Loads a checkpoint folder.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::load`].
-    pub fn load(dir: &Path, device: &Device) -> Result<Self> {
-        Checkpoint::load(dir, device).map(Self::new)
-    }
-
     /// What identifies the embeddings.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
