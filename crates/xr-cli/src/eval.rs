@@ -90,6 +90,13 @@ impl Eval {
     fn data(&self) -> Result<String> {
         match (&self.data, &self.model) {
             (Some(data), _) => Ok(data.clone()),
+            (None, Some(file)) if file.is_file() => {
+                let file = file.display();
+                Err(format!(
+                    "{file}: a packed model doesn't name data to score it on; give --data DATA"
+                )
+                .into())
+            }
             (None, Some(run)) => Ok(Run::open(run)?.recipe().data.clone()),
             (None, None) => unreachable!("clap requires one of them"),
         }

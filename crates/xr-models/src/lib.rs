@@ -10,6 +10,7 @@ mod fingerprint;
 #[cfg(test)]
 mod fixture;
 pub mod head;
+mod in_pool;
 mod mlp;
 mod model;
 pub mod ops;
@@ -27,6 +28,7 @@ pub use error::{Error, Result};
 pub use feature_model::{FeatureModel, FeatureModelConfig, HeadOutput, Temperature};
 pub use fingerprint::weights_fingerprint;
 pub use head::{Head, HeadConfig, Reconstruction};
+pub use in_pool::in_pool;
 pub use mlp::{Mlp, MlpConfig};
 pub use model::{ImagePart, Model, ModelConfig, PairBatch, TextPart, TokenBatch, View, Views};
 pub use packed::{Packed, Steps};

@@ -1,5 +1,5 @@
 use burn::{
-    module::Module,
+    module::{Lora, Module},
     tensor::{Bool, Int, Tensor},
 };
 
@@ -82,6 +82,17 @@ impl Model {
 }
 
 impl Upper {
+    /// The same with LoRA adapters (Hu et al. 2022): the text encoder's layers stay as they are, and
+    /// to each of their matrices a product `a · b` of this rank is added, which is trained in their
+    /// place. `a` is drawn from `seed` and `b` is zero, so that nothing changes at first; the product
+    /// isn't scaled (their α is the rank).
+    pub fn with_adapters(self, rank: usize, seed: u64) -> Self {
+        if let Some(device) = self.text.devices().first() {
+            device.seed(seed);
+        }
+        Self { text: self.text.apply_lora(Lora::new(rank, rank as f64)), ..self }
+    }
+
     /// Everything the objective needs.
     ///
     /// # Shapes
@@ -111,7 +122,8 @@ impl Upper {
         self.text.features(texts.states.clone(), texts.mask.clone())
     }
 
-    /// The whole model again, with batch norms that change nothing.
+    /// The whole model again, with batch norms that change nothing, and adapters added to the weights
+    /// that they belong to.
     ///
     /// # Panics
     /// If `lower` is of another model.
@@ -121,7 +133,7 @@ impl Upper {
         let image = image.map(|(lower, upper)| ImageEncoder::joined([lower, upper]).unfolded());
         Model {
             image: image.collect(),
-            text: TextEncoder::Bert(Bert::joined([lower.text, self.text])),
+            text: TextEncoder::Bert(Bert::joined([lower.text, self.text.materialize()])),
             features: self.features,
         }
     }
@@ -136,7 +148,10 @@ fn not_deeper(what: &'static str, asked: usize, found: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
+    use burn::{
+        module::{ModuleMapper, ModuleVisitor, Param},
+        tensor::{Device, Tolerance},
+    };
     use xr_data::Preprocess;
 
     use super::*;
@@ -160,6 +175,58 @@ mod tests {
 
     fn bert() -> TextEncoderConfig {
         TextEncoderConfig::Bert(BertConfig::new(10, 8, 2, 2, 16).with_positions(8))
+    }
+
+    /// Counts the values that have gradients.
+    #[derive(Default)]
+    struct Trained(usize);
+
+    impl ModuleVisitor for Trained {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                self.0 += param.shape().num_elements();
+            }
+        }
+    }
+
+    /// Makes adapters say something: their `b` are zero.
+    struct Ones;
+
+    impl ModuleMapper for Ones {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param
+                .map(|x| if x.clone().abs().sum().into_scalar::<f32>() == 0. { x + 0.1 } else { x })
+        }
+    }
+
+    #[test]
+    fn adapters_are_all_that_is_trained_of_the_text_encoder_and_become_part_of_its_weights() {
+        let (lower, plain) = model(bert()).cut(&[1], 1).unwrap();
+        let upper = plain.clone().with_adapters(2, 0);
+        // Four matrices of 8 × 8, two of 8 × 16, of one layer; rank 2.
+        let factors = 2 * (4 * (8 + 8) + 2 * (8 + 16));
+        assert_eq!(upper.text.num_params(), plain.text.num_params() + factors);
+        let trained = upper.text.clone().train();
+        let mut count = Trained::default();
+        trained.visit(&mut count);
+        assert_eq!(count.0, factors);
+
+        let device = Device::flex();
+        let ids = Tensor::<2, Int>::from_data([[1, 2, 3]], &device);
+        let mask = Tensor::<2, Bool>::full([1, 3], true, &device);
+        let states = lower.text.states(ids.clone(), mask.clone());
+        let texts = TextStates { states, mask: mask.clone() };
+        let features = |upper: &Upper| upper.text_features(&texts).into_data();
+        features(&upper).assert_eq(&features(&plain), true);
+
+        let upper = Upper { text: upper.text.map(&mut Ones), ..upper };
+        let expected = features(&upper);
+        let TextEncoder::Bert(whole) = upper.join(lower).text else { unreachable!() };
+        let found = whole.forward(ids, mask).into_data();
+        found.assert_approx_eq::<f32>(&expected, Tolerance::absolute(1e-6));
+        let change = found.try_into_vec_as::<f32>();
+        assert_ne!(change.unwrap(), features(&plain).try_into_vec_as::<f32>().unwrap());
+        assert_eq!(whole.num_params(), model(bert()).text.num_params());
     }
 
     #[test]

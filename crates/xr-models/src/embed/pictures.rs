@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use xr_data::{FeatureCache, Fingerprint, Key, Picture, Preprocess, RandomCrop, prefetch};
 
 use super::{Failure, Run, Sink, rows_of};
-use crate::Result;
+use crate::{Result, in_pool};
 
 /// Pictures to rows of one width.
 pub(super) struct PictureJob<'a> {
@@ -18,7 +18,7 @@ pub(super) struct PictureJob<'a> {
     pub(super) made_by: Fingerprint,
     pub(super) device: Device,
     /// For each encoder `[batch, 3, side, side]` → `[batch, dim]`.
-    pub(super) encode: &'a dyn Fn(&[Tensor<4>]) -> Tensor<2>,
+    pub(super) encode: &'a (dyn Fn(&[Tensor<4>]) -> Tensor<2> + Sync),
 }
 
 /// What loading made of one picture.
@@ -90,7 +90,7 @@ impl PictureJob<'_> {
             Tensor::from_data(data, &self.device)
         };
         let inputs: Vec<_> = self.preprocess.iter().enumerate().map(input).collect();
-        rows_of((self.encode)(&inputs))
+        in_pool(|| rows_of((self.encode)(&inputs)))
     }
 }
 

@@ -2,7 +2,7 @@ use burn::tensor::{Device, Tensor};
 use xr_data::{FeatureCache, Fingerprint, Tokenizer, Tokens, text_key};
 
 use super::{Run, Sink, rows_of};
-use crate::{Result, TokenBatch};
+use crate::{Result, TokenBatch, in_pool};
 
 /// How many batches of texts are sorted by length together.
 const WINDOW: usize = 64;
@@ -14,7 +14,7 @@ pub(super) struct TextJob<'a> {
     pub(super) made_by: Fingerprint,
     pub(super) device: Device,
     /// Texts to `[batch, dim]`.
-    pub(super) encode: &'a dyn Fn(&TokenBatch) -> Tensor<2>,
+    pub(super) encode: &'a (dyn Fn(&TokenBatch) -> Tensor<2> + Sync),
 }
 
 impl TextJob<'_> {
@@ -55,7 +55,7 @@ impl TextJob<'_> {
     }
 
     fn encode(&self, tokens: &Tokens) -> Vec<f32> {
-        rows_of((self.encode)(&TokenBatch::new(tokens, &self.device)))
+        in_pool(|| rows_of((self.encode)(&TokenBatch::new(tokens, &self.device))))
     }
 }
 
