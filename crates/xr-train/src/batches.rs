@@ -1,6 +1,15 @@
+use std::ops::Range;
+
 use burn::tensor::Device;
 
 use crate::BoxError;
+
+/// What a model takes at a time: rows, each a picture and a text.
+pub trait Batch: Send {
+    /// Some of its rows, in their order. A model makes of them what it makes of them in the whole
+    /// batch, unless it has batch norms that take their statistics from it.
+    fn rows(&self, rows: Range<usize>) -> Self;
+}
 
 /// Training data as a table of batches: any of them can be made at any time.
 ///
@@ -8,7 +17,7 @@ use crate::BoxError;
 /// forward. Whatever is random in a batch comes from a seed, the epoch and the step.
 pub trait Batches: Sync {
     /// What a model takes.
-    type Batch: Send;
+    type Batch: Batch;
 
     /// Batches of an epoch.
     fn steps(&self) -> usize;

@@ -14,11 +14,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    Error, Result, TrainConfig, Validation,
-    early_stopping::EarlyStopping,
-    folder,
-    schedule::Plateau,
-    train::{Means, Outcome},
+    Error, Result, TrainConfig, Validation, early_stopping::EarlyStopping, folder, log::Bytes,
+    means::Means, schedule::Plateau, train::Outcome,
 };
 
 const MODEL: &str = "model.bpk";
@@ -54,7 +51,7 @@ pub(crate) struct State {
     pub stopping: EarlyStopping,
     pub best_loss: Option<Best>,
     pub best_metric: Option<Best>,
-    pub log_bytes: u64,
+    pub log: Bytes,
     pub outcome: Option<Outcome>,
 }
 
@@ -76,8 +73,8 @@ impl Run {
         Self { path: path.into() }
     }
 
-    pub(crate) fn log(&self) -> PathBuf {
-        self.path.join("log.jsonl")
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn last(&self) -> PathBuf {

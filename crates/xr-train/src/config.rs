@@ -1,3 +1,5 @@
+use std::num::NonZeroUsize;
+
 use serde::{Deserialize, Serialize};
 use xr_data::Sampling;
 
@@ -29,6 +31,14 @@ pub struct TrainConfig {
     pub epochs: usize,
     /// Captions of a batch, each with its picture.
     pub batch_size: usize,
+    /// Rows that go through the model at a time, for a batch whose graph doesn't fit into memory. Loss
+    /// and gradients are those of the whole batch (gradient caching, Gao et al. 2021), at the price
+    /// of a second forward pass.
+    ///
+    /// There is no accumulation over batches besides: the loss of a small batch has few negatives,
+    /// and a sum of such losses has no more. Encoders whose batch norms take their statistics from
+    /// what goes through them take them from so many rows; those of fine-tuned encoders are fixed.
+    pub micro_batch: Option<NonZeroUsize>,
     /// Which captions are in an epoch, and how they come together.
     pub sampling: Sampling,
     /// Stop after this many epochs in a row without a lower validation loss.
@@ -56,6 +66,7 @@ impl Default for TrainConfig {
             schedule: ScheduleConfig::default(),
             epochs: 40,
             batch_size: 128,
+            micro_batch: None,
             sampling: Sampling::EveryCaption,
             patience: None,
             clip_norm: None,

@@ -8,8 +8,18 @@ const LEARNED: f64 = 0.02;
 const RISING: usize = 3;
 /// A mean cosine above this is one place for all.
 const COLLAPSED: f64 = 0.9;
+/// Fewer directions than this tell no more than a handful of things apart.
+const FEW: f64 = 3.0;
 /// Share of the time that training may wait for data.
 const WAITING: f64 = 0.2;
+/// A learned temperature stops at 0.01; this much above it is there.
+const SHARP: f64 = 0.0101;
+/// Cosines lie between -1 and 1: divided by this they hardly make a difference.
+const FLAT: f64 = 1.0;
+/// Below this share of the other tower's gradients is none.
+const IDLE: f64 = 1e-3;
+/// Share of a batch's captions that may be false negatives.
+const FALSE_NEGATIVES: f64 = 0.05;
 
 /// Something in a log that a person would stop at: what was seen, what it likely means, and what to
 /// try. Its `Display` says all three.
@@ -39,6 +49,37 @@ pub enum Warning {
         /// Mean cosine between two of them.
         cosine: f64,
     },
+    /// The embeddings of a modality lie along a few directions.
+    FewDimensions {
+        /// `image` or `text`.
+        modality: &'static str,
+        /// Their effective rank.
+        dimensions: f64,
+    },
+    /// The temperature is as low as it gets.
+    Sharp {
+        /// The temperature.
+        temperature: f64,
+    },
+    /// The temperature makes cosines all alike.
+    Flat {
+        /// The temperature.
+        temperature: f64,
+    },
+    /// A tower has next to no gradients.
+    IdleTower {
+        /// `image` or `text`.
+        tower: &'static str,
+        /// The length of its gradients.
+        norm: f64,
+        /// The length of the other tower's.
+        other: f64,
+    },
+    /// Many captions of a batch also stand under another of its pictures.
+    FalseNegatives {
+        /// Their share.
+        share: f64,
+    },
     /// The device waits for batches.
     WaitingForData {
         /// Share of the time.
@@ -67,6 +108,41 @@ impl fmt::Display for Warning {
                  nearly in one place; use a contrastive loss in `train.objective`, or a lower \
                  learning rate"
             ),
+            Self::FewDimensions { modality, dimensions } => write!(
+                f,
+                "{modality} embeddings differ in {dimensions:.1} directions only: they tell no more \
+                 than a few kinds of things apart; the batch likely has too few negatives, or too \
+                 similar ones: try a larger `train.batch_size` (with `train.micro_batch`, if memory \
+                 is short), or train longer"
+            ),
+            Self::Sharp { temperature } => write!(
+                f,
+                "the temperature is {temperature:.4}, as low as a learned one gets: the loss listens \
+                 to the few hardest pairs of each batch alone, which may be wrong labels; fix it, \
+                 with `temperature` {{\"Fixed\":0.05}}, if the validation loss rises"
+            ),
+            Self::Flat { temperature } => write!(
+                f,
+                "the temperature is {temperature:.2}: divided by it, the cosines of right and wrong \
+                 pairs hardly differ; pictures and captions likely don't belong together, or the \
+                 learning rate is too high; check the pairs, try `train.optimizer.lr` ten times \
+                 smaller, or fix `temperature` to {{\"Fixed\":0.07}}"
+            ),
+            Self::IdleTower { tower, norm, other } => write!(
+                f,
+                "the gradients of the {tower} tower have length {norm:.1e}, and the other tower's \
+                 {other:.1e}: the {tower} tower hardly learns; its inputs may all be alike, or its \
+                 activations dead: check its data and weights, or raise its rate in \
+                 `train.optimizer.rates`"
+            ),
+            Self::FalseNegatives { share } => write!(
+                f,
+                "{:.0} % of the captions in a batch also stand under another of its pictures, which \
+                 counts as a wrong answer: the loss pushes apart what belongs together; write \
+                 captions that tell pictures apart, leave out the general ones, or try a smaller \
+                 `train.batch_size`",
+                100.0 * share
+            ),
             Self::WaitingForData { share } => write!(
                 f,
                 "training waits for data {:.0} % of the time: decoding is slower than the model; \
@@ -94,7 +170,11 @@ pub fn diagnose(log: &[Record]) -> Vec<Warning> {
     let Some(last) = epochs.last() else { return vec![] };
     let mut found: Vec<_> = nothing_learned(last).into_iter().collect();
     found.extend(overfitting(&epochs));
-    found.extend(["image", "text"].into_iter().filter_map(|of| collapsed(last, of)));
+    let modalities = ["image", "text"];
+    found.extend(modalities.into_iter().filter_map(|of| collapsed(last, of).or(narrow(last, of))));
+    found.extend(temperature(last));
+    found.extend(idle(last, modalities));
+    found.extend(false_negatives(last));
     found.extend(waiting(last));
     found
 }
@@ -120,6 +200,32 @@ fn collapsed(last: &EpochRecord, modality: &'static str) -> Option<Warning> {
     (cosine > COLLAPSED).then_some(Warning::Collapsed { modality, cosine })
 }
 
+fn narrow(last: &EpochRecord, modality: &'static str) -> Option<Warning> {
+    let &dimensions = last.validation.diagnostics.get(&format!("{modality} dimensions"))?;
+    (dimensions < FEW).then_some(Warning::FewDimensions { modality, dimensions })
+}
+
+fn temperature(last: &EpochRecord) -> Option<Warning> {
+    match last.temperature? {
+        temperature if temperature <= SHARP => Some(Warning::Sharp { temperature }),
+        temperature if temperature >= FLAT => Some(Warning::Flat { temperature }),
+        _ => None,
+    }
+}
+
+fn idle(last: &EpochRecord, towers: [&'static str; 2]) -> Option<Warning> {
+    let norm = |tower| last.grad_norms.get(tower).copied();
+    let norms = [norm(towers[0])?, norm(towers[1])?];
+    let is_idle = |&i: &usize| norms[i] < IDLE * norms[1 - i];
+    let i = [0, 1].into_iter().find(is_idle)?;
+    Some(Warning::IdleTower { tower: towers[i], norm: norms[i], other: norms[1 - i] })
+}
+
+fn false_negatives(last: &EpochRecord) -> Option<Warning> {
+    let &share = last.validation.diagnostics.get("false negatives")?;
+    (share > FALSE_NEGATIVES).then_some(Warning::FalseNegatives { share })
+}
+
 fn waiting(last: &EpochRecord) -> Option<Warning> {
     (last.waited > WAITING).then_some(Warning::WaitingForData { share: last.waited })
 }
@@ -139,7 +245,9 @@ mod tests {
             parts: [("info_nce".to_string(), loss)].into(),
             chance_loss: 4.852,
             lr: 1e-3,
-            grad_norm: None,
+            temperature: Some(0.05),
+            grad_norm: Some(5.0),
+            grad_norms: [("image".to_string(), 3.0), ("text".to_string(), 4.0)].into(),
             steps_per_second: 1.0,
             waited: 0.01,
             validation: Validation { loss: loss + 0.1, ..Validation::default() },
@@ -207,6 +315,71 @@ mod tests {
             diagnosed(|e| e.waited = 0.45),
             ["training waits for data 45 % of the time: decoding is slower than the model; put \
                  the pictures on a faster disk, or make them smaller beforehand"]
+        );
+    }
+
+    #[test]
+    fn along_a_line() {
+        let line = |e: &mut EpochRecord| {
+            e.validation.diagnostics = [("image dimensions".to_string(), 1.04)].into();
+        };
+        assert_eq!(
+            diagnosed(line),
+            [
+                "image embeddings differ in 1.0 directions only: they tell no more than a few kinds of \
+                 things apart; the batch likely has too few negatives, or too similar ones: try a \
+                 larger `train.batch_size` (with `train.micro_batch`, if memory is short), or train \
+                 longer"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_temperature_at_its_ends() {
+        assert_eq!(
+            diagnosed(|e| e.temperature = Some(0.01)),
+            [
+                "the temperature is 0.0100, as low as a learned one gets: the loss listens to the few \
+                 hardest pairs of each batch alone, which may be wrong labels; fix it, with \
+                 `temperature` {\"Fixed\":0.05}, if the validation loss rises"
+            ]
+        );
+        assert_eq!(
+            diagnosed(|e| e.temperature = Some(1.5)),
+            [
+                "the temperature is 1.50: divided by it, the cosines of right and wrong pairs hardly \
+                 differ; pictures and captions likely don't belong together, or the learning rate \
+                 is too high; check the pairs, try `train.optimizer.lr` ten times smaller, or fix \
+                 `temperature` to {\"Fixed\":0.07}"
+            ]
+        );
+        assert_eq!(diagnosed(|e| e.temperature = None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_tower_without_gradients() {
+        let idle = |e: &mut EpochRecord| *e.grad_norms.get_mut("text").unwrap() = 1e-4;
+        assert_eq!(
+            diagnosed(idle),
+            [
+                "the gradients of the text tower have length 1.0e-4, and the other tower's 3.0e0: the \
+                 text tower hardly learns; its inputs may all be alike, or its activations dead: \
+                 check its data and weights, or raise its rate in `train.optimizer.rates`"
+            ]
+        );
+    }
+
+    #[test]
+    fn captions_that_fit_several_pictures() {
+        let general = |e: &mut EpochRecord| {
+            e.validation.diagnostics = [("false negatives".to_string(), 0.2)].into();
+        };
+        assert_eq!(
+            diagnosed(general),
+            ["20 % of the captions in a batch also stand under another of its pictures, which \
+                 counts as a wrong answer: the loss pushes apart what belongs together; write \
+                 captions that tell pictures apart, leave out the general ones, or try a smaller \
+                 `train.batch_size`"]
         );
     }
 }

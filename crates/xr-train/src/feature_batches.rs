@@ -1,10 +1,12 @@
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
 use xr_data::{Embeddings, EpochOrder};
 use xr_models::{FeatureModel, HeadOutput};
 
 use crate::{
-    Batches, BoxError, TrainConfig, Trainable,
+    Batch, Batches, BoxError, TrainConfig, Trainable,
     random::{self, Purpose},
 };
 
@@ -15,6 +17,13 @@ pub struct FeatureBatch {
     pub image: Tensor<2>,
     /// `[batch, text_width]`
     pub text: Tensor<2>,
+}
+
+impl Batch for FeatureBatch {
+    fn rows(&self, rows: Range<usize>) -> Self {
+        let [image, text] = [&self.image, &self.text].map(|x| x.clone().slice_dim(0, rows.clone()));
+        Self { image, text }
+    }
 }
 
 impl Trainable for FeatureModel {

@@ -1,17 +1,37 @@
+use std::collections::BTreeMap;
+
 use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::GradientsParams,
     tensor::Tensor,
 };
 
-/// Euclidean length of all gradients taken together, as one vector.
-pub(crate) fn global_norm<M: Module>(model: &M, gradients: &GradientsParams) -> f64 {
-    let mut squares = Squares { gradients, sums: vec![] };
+use crate::step::numbers;
+
+/// The Euclidean length of the gradients of each tower: `image`, `text`, and `rest`.
+pub(crate) fn norms<M: Module>(model: &M, gradients: &GradientsParams) -> BTreeMap<String, f64> {
+    let mut squares = Squares { gradients, path: vec![], towers: vec![], sums: vec![] };
     model.visit(&mut squares);
-    match squares.sums.is_empty() {
-        true => 0.0,
-        false => Tensor::cat(squares.sums, 0).sum().sqrt().into_scalar(),
+    let Squares { towers, sums, .. } = squares;
+    let mut sums = numbers(sums.into_iter()).into_iter();
+    let mut norms = BTreeMap::<String, f64>::new();
+    for (tower, measured) in towers {
+        let square = if measured { sums.next() } else { None };
+        *norms.entry(tower.into()).or_default() += square.unwrap_or_default();
     }
+    norms.values_mut().for_each(|square| *square = square.sqrt());
+    norms
+}
+
+/// The Euclidean length of all gradients taken together, as one vector, from that of each tower.
+pub(crate) fn global_norm(norms: &BTreeMap<String, f64>) -> f64 {
+    norms.values().map(|norm| norm * norm).sum::<f64>().sqrt()
+}
+
+/// The tower that a parameter is in: the first part of its path that begins so.
+fn tower(path: &[String]) -> &'static str {
+    let of = |part: &String| ["image", "text"].into_iter().find(|tower| part.starts_with(tower));
+    path.iter().find_map(of).unwrap_or("rest")
 }
 
 /// Shortens the gradients, taken together as one vector of length `norm`, to at most `max_norm`.
@@ -33,14 +53,25 @@ pub(crate) fn clip<M: Module>(
 
 struct Squares<'a> {
     gradients: &'a GradientsParams,
+    path: Vec<String>,
+    /// Of each parameter, and whether it has a gradient.
+    towers: Vec<(&'static str, bool)>,
     sums: Vec<Tensor<1>>,
 }
 
 impl ModuleVisitor for Squares<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.path.push(name.to_string());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.pop();
+    }
+
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.sums.push(gradient.square().sum());
-        }
+        let gradient = self.gradients.get::<D>(param.id);
+        self.towers.push((tower(&self.path), gradient.is_some()));
+        self.sums.extend(gradient.map(|gradient| gradient.square().sum()));
     }
 }
 
@@ -79,7 +110,30 @@ mod tests {
     #[test]
     fn norm_of_everything_together() {
         let (layer, gradients) = layer_and_gradients();
-        assert!((global_norm(&layer, &gradients) - 5.0).abs() < 1e-6);
+        let norms = norms(&layer, &gradients);
+        assert_eq!(norms.keys().collect::<Vec<_>>(), ["rest"]);
+        assert!((global_norm(&norms) - 5.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn norm_of_each_tower() {
+        #[derive(Module, Debug)]
+        struct Towers {
+            image: Linear,
+            text: Linear,
+        }
+        let (image, gradients) = layer_and_gradients();
+        let (text, _) = layer_and_gradients();
+        let norms = norms(&Towers { image, text }, &gradients);
+        assert_eq!(norms, [("image".to_string(), 5.0), ("text".to_string(), 0.0)].into());
+    }
+
+    #[test]
+    fn the_tower_of_a_parameter() {
+        let of = |path: &str| tower(&path.split('.').map(String::from).collect::<Vec<_>>());
+        assert_eq!(of("image.0.SmallCnn.stages.1.conv.weight"), "image");
+        assert_eq!(of("features.head.CrossAe.text_decoder.layers.0.bias"), "text");
+        assert_eq!(of("features.logit_scale"), "rest");
     }
 
     #[test]

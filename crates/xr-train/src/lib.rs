@@ -5,6 +5,7 @@
 //! weights, bit for bit. [`search`](search::search) runs it over a grid of configurations.
 
 mod adam;
+mod appended;
 mod average;
 mod batches;
 mod checkpoint;
@@ -12,23 +13,27 @@ mod config;
 mod diagnose;
 mod early_stopping;
 mod error;
+mod events;
 mod exact;
 mod feature_batches;
 mod folder;
 mod gradients;
 mod log;
 pub mod loss;
+mod means;
 mod objective;
 mod observer;
+mod one_batch;
 mod optimizer;
 mod pair_batches;
 mod random;
 mod schedule;
 pub mod search;
+mod step;
 mod train;
 mod upper_batches;
 
-pub use batches::Batches;
+pub use batches::{Batch, Batches};
 pub use checkpoint::{Best, load_best};
 pub use config::TrainConfig;
 pub use diagnose::{Warning, diagnose};
@@ -38,6 +43,7 @@ pub use log::{EpochRecord, Record, StepRecord, epochs, read_log};
 pub use loss::{AlignmentConfig, Negatives, Triplet};
 pub use objective::{Loss, ObjectiveConfig, Weighted};
 pub use observer::{Bar, Event, Observer};
+pub use one_batch::{Failure, OneBatch, overfit};
 pub use optimizer::{Algorithm, Decay, OptimizerConfig, Rate, Rates};
 pub use pair_batches::PairBatches;
 pub use schedule::ScheduleConfig;

@@ -1,15 +1,10 @@
-//! `log.jsonl`: what a run measured, a line of JSON an event.
+//! `log.jsonl`: what a run measured, a line of JSON an event; beside it the same for TensorBoard.
 
-use std::{
-    collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::{Seek, SeekFrom, Write},
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path, time::SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, Validation};
+use crate::{Error, Result, Validation, appended::Appended, events};
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,8 +29,14 @@ pub struct StepRecord {
     pub parts: BTreeMap<String, f64>,
     /// Learning rate.
     pub lr: f64,
+    /// What cosines were divided by, where the objective does that.
+    pub temperature: Option<f64>,
     /// Length of all gradients together, before clipping; measured where it is needed.
     pub grad_norm: Option<f64>,
+    /// Length of the gradients of each tower, measured with it: `image`, `text`, and `rest`, which is
+    /// what belongs to neither.
+    #[serde(default)]
+    pub grad_norms: BTreeMap<String, f64>,
     /// Speed since the epoch began, or was resumed.
     pub steps_per_second: f64,
 }
@@ -55,8 +56,14 @@ pub struct EpochRecord {
     pub chance_loss: f64,
     /// Learning rate of the last step.
     pub lr: f64,
-    /// Mean length of all gradients together, before clipping, of the steps that measured it.
+    /// Temperature of the last step.
+    pub temperature: Option<f64>,
+    /// Mean length of all gradients together, before clipping, of the steps that measured it; the
+    /// last step does.
     pub grad_norm: Option<f64>,
+    /// The same of each tower: `image`, `text` and `rest`.
+    #[serde(default)]
+    pub grad_norms: BTreeMap<String, f64>,
     /// Speed since the epoch began, or was resumed.
     pub steps_per_second: f64,
     /// Share of that time that was spent waiting for batches.
@@ -87,41 +94,47 @@ pub fn read_log(path: &Path) -> Result<Vec<Record>> {
     (1..).zip(text.lines()).map(parse).collect()
 }
 
-/// The log of a run, open at its end.
+/// The log of a run, open at its end, and TensorBoard's file of the same.
 #[derive(Debug)]
 pub(crate) struct Log {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
+    lines: Appended,
+    events: Appended,
+}
+
+/// How long the files of a log are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Bytes {
+    lines: u64,
+    events: u64,
 }
 
 impl Log {
-    /// Opens the log and cuts it to its first `bytes`: what a killed run wrote after its last
-    /// checkpoint will be done, and written, again.
-    pub(crate) fn open(path: PathBuf, bytes: u64) -> Result<Self> {
-        let opened = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let cut = opened.and_then(|mut file| {
-            let bytes = bytes.min(file.metadata()?.len());
-            file.set_len(bytes)?;
-            file.seek(SeekFrom::End(0))?;
-            Ok((file, bytes))
-        });
-        let (file, bytes) = cut.map_err(|e| Error::io(&path, e))?;
-        Ok(Self { path, file, bytes })
+    /// Opens the log in folder `run` and cuts it to what it was: what a killed run wrote after its
+    /// last checkpoint will be done, and written, again.
+    pub(crate) fn open(run: &Path, bytes: Bytes) -> Result<Self> {
+        let lines = Appended::open(run.join("log.jsonl"), bytes.lines)?;
+        let mut events = Appended::open(run.join(events::FILE), bytes.events)?;
+        if events.bytes() == 0 {
+            events.write(&events::version(now()))?;
+        }
+        Ok(Self { lines, events })
     }
 
     pub(crate) fn write(&mut self, record: &Record) -> Result<()> {
         let mut line = serde_json::to_string(record).expect("names and numbers are JSON");
         line.push('\n');
-        self.file.write_all(line.as_bytes()).map_err(|e| Error::io(&self.path, e))?;
-        self.bytes += line.len() as u64;
-        Ok(())
+        self.lines.write(line.as_bytes())?;
+        self.events.write(&events::event(record, now()))
     }
 
-    /// Its length.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    pub(crate) fn bytes(&self) -> Bytes {
+        Bytes { lines: self.lines.bytes(), events: self.events.bytes() }
     }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0.0, |since| since.as_secs_f64())
 }
 
 #[cfg(test)]
@@ -135,7 +148,9 @@ mod tests {
             loss: 0.5,
             parts: [("mse".into(), 0.25)].into(),
             lr: 0.125,
+            temperature: None,
             grad_norm: None,
+            grad_norms: [].into(),
             steps_per_second: 8.0,
         })
     }
@@ -143,14 +158,19 @@ mod tests {
     #[test]
     fn what_came_after_the_checkpoint_is_cut() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log.jsonl");
-        let mut log = Log::open(path.clone(), 0).unwrap();
+        let mut log = Log::open(dir.path(), Bytes::default()).unwrap();
         log.write(&record(1)).unwrap();
         let checkpoint = log.bytes();
         log.write(&record(2)).unwrap();
-        let mut log = Log::open(path.clone(), checkpoint).unwrap();
+        let mut log = Log::open(dir.path(), checkpoint).unwrap();
         log.write(&record(3)).unwrap();
-        assert_eq!(read_log(&path).unwrap(), [record(1), record(3)]);
+        let records = [record(1), record(3)];
+        assert_eq!(read_log(&dir.path().join("log.jsonl")).unwrap(), records);
+        // The version, then both records: their length doesn't depend on the time.
+        let events = [events::version(0.0)].into_iter();
+        let events = events.chain(records.iter().map(|record| events::event(record, 0.0)));
+        let written = std::fs::metadata(dir.path().join(events::FILE)).unwrap().len();
+        assert_eq!(written, events.map(|event| event.len() as u64).sum::<u64>());
     }
 
     #[test]

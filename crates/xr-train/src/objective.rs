@@ -49,6 +49,11 @@ impl ObjectiveConfig {
         Self { alignment: vec![Weighted { loss, weight: 1.0 }], reconstruction_weight: 1.0 }
     }
 
+    /// Are cosines divided by the model's temperature?
+    pub(crate) fn has_temperature(&self) -> bool {
+        self.alignment.iter().any(|term| term.loss.has_temperature())
+    }
+
     /// The objective on one batch.
     ///
     /// # Shapes

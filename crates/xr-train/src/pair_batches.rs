@@ -1,3 +1,5 @@
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
 use rayon::prelude::*;
@@ -5,9 +7,23 @@ use xr_data::{Corpus, EpochOrder, Picture, Preprocess, Split, Tokenizer, load_ba
 use xr_models::{HeadOutput, Model, ModelConfig, PairBatch, TokenBatch, View};
 
 use crate::{
-    Batches, BoxError, TrainConfig, Trainable,
+    Batch, Batches, BoxError, TrainConfig, Trainable,
     random::{self, Purpose},
 };
+
+impl Batch for PairBatch {
+    fn rows(&self, rows: Range<usize>) -> Self {
+        let TokenBatch { ids, mask } = self.texts.clone();
+        let pixels = self.pixels.iter().map(|x| x.clone().slice_dim(0, rows.clone()));
+        Self {
+            pixels: pixels.collect(),
+            texts: TokenBatch {
+                ids: ids.slice_dim(0, rows.clone()),
+                mask: mask.slice_dim(0, rows),
+            },
+        }
+    }
+}
 
 impl Trainable for Model {
     type Batch = PairBatch;

@@ -10,24 +10,25 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Tensor},
 };
-use rand::RngCore;
 use serde::{Deserialize, Serialize};
 use xr_data::prefetch;
 use xr_models::HeadOutput;
 
 use crate::{
-    Batches, Best, BoxError, EpochRecord, Error, Event, Loss, Observer, Rates, Record, Result,
+    Batch, Batches, Best, BoxError, EpochRecord, Error, Event, Observer, Rates, Record, Result,
     StepRecord, TrainConfig, average,
     checkpoint::{Run, State, Weights},
     gradients,
     log::Log,
+    means::Means,
     random::{self, Purpose},
+    step::Step,
 };
 
 /// A model that [`train`] can train.
 pub trait Trainable: Module {
     /// What it takes.
-    type Batch: Send;
+    type Batch: Batch;
 
     /// All that the objective needs of a batch.
     fn forward(&self, batch: &Self::Batch) -> HeadOutput;
@@ -41,7 +42,9 @@ pub struct Validation {
     /// Anything else, by name: `R@5`.
     pub metrics: BTreeMap<String, f64>,
     /// What isn't a score but shows what is going wrong, for [`diagnose`](crate::diagnose): `image
-    /// cosine` and `text cosine`, between two embeddings on average.
+    /// cosine` and `text cosine`, between two embeddings on average; `image dimensions` and `text
+    /// dimensions`, their effective ranks; `false negatives`, the share of a batch's captions that
+    /// also stand under another of its pictures.
     #[serde(default)]
     pub diagnostics: BTreeMap<String, f64>,
 }
@@ -90,7 +93,7 @@ pub struct Trained<M> {
 ///   with the same weights, bit for bit, on a CPU backend;
 /// - `best-loss/` and `best-<metric>/`: the models of the lowest validation loss and of the highest
 ///   metric, for [`load_best`](crate::load_best);
-/// - `log.jsonl`: see [`Record`].
+/// - `log.jsonl`: see [`Record`]; the same numbers for TensorBoard are beside it.
 ///
 /// Weights not drawn yet are drawn from `config.seed`. Dropout draws from Burn's generator, of
 /// which a process has one for each backend and which is seeded here at every step: two trainings
@@ -121,34 +124,6 @@ pub fn train<M: Trainable>(
         flow = observer.observe(Event::Epoch(&session.finish_epoch(validation)?));
     }
     Ok(session.into_trained())
-}
-
-/// Sums over the steps of an epoch.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Means {
-    steps: usize,
-    loss: f64,
-    parts: BTreeMap<String, f64>,
-    norms: usize,
-    norm: f64,
-    rows: usize,
-    lr: f64,
-}
-
-impl Means {
-    fn add(&mut self, record: &StepRecord, rows: usize) {
-        self.steps += 1;
-        self.loss += record.loss;
-        for (name, value) in &record.parts {
-            *self.parts.entry(name.clone()).or_default() += value;
-        }
-        if let Some(norm) = record.grad_norm {
-            self.norms += 1;
-            self.norm += norm;
-        }
-        self.rows = self.rows.max(rows);
-        self.lr = record.lr;
-    }
 }
 
 struct Session<'a, M> {
@@ -186,7 +161,7 @@ impl<'a, M: Trainable> Session<'a, M> {
                 State { steps_per_epoch: steps, ..State::default() },
             ),
         };
-        let log = Log::open(run.log(), state.log_bytes)?;
+        let log = Log::open(run.path(), state.log)?;
         let clock = (Instant::now(), state.step);
         let rates = config.optimizer.rates()?;
         let waited = Duration::ZERO;
@@ -233,24 +208,28 @@ impl<'a, M: Trainable> Session<'a, M> {
     fn step(&mut self, batch: &M::Batch, groups: &[u32]) -> Result<StepRecord> {
         let (logged, saved) =
             (self.every(self.config.log_every), self.every(self.config.save_every));
-        let lr = self.lr();
+        let last = self.state.step + 1 == self.state.steps_per_epoch;
+        let (lr, model) = (self.lr(), &self.weights.model);
         let mut rng =
             random::at(self.config.seed, Purpose::Model, self.state.epoch, self.state.step);
-        self.device.seed(rng.next_u64());
-        let output = self.weights.model.forward(batch);
-        let loss = self.config.objective.loss(&output, groups)?;
-        let (total, parts) = values(&loss);
-        self.finite("loss", total)?;
-        let gradients = GradientsParams::from_grads(loss.total.backward(), &self.weights.model);
-        let grad_norm = self.update(gradients, lr, logged || saved)?;
+        let Step { loss, parts, temperature, gradients } =
+            Step::of(model, batch, groups, self.config, &self.device, &mut rng)?;
+        self.finite("loss", loss)?;
+        let measured = logged || saved || last || self.config.clip_norm.is_some();
+        let grad_norms = measured.then(|| gradients::norms(model, &gradients));
+        let grad_norm = grad_norms.as_ref().map(gradients::global_norm);
+        self.finite("gradient", grad_norm.unwrap_or_default())?;
+        self.update(gradients, lr, grad_norm);
         self.state.step += 1;
         let record = StepRecord {
             epoch: self.state.epoch + 1,
             step: self.steps_done(),
-            loss: total,
+            loss,
             parts,
             lr,
+            temperature,
             grad_norm,
+            grad_norms: grad_norms.unwrap_or_default(),
             steps_per_second: self.speed(),
         };
         self.state.means.add(&record, groups.len());
@@ -263,19 +242,9 @@ impl<'a, M: Trainable> Session<'a, M> {
         Ok(record)
     }
 
-    /// Moves the weights, and returns the length of the gradients where it is wanted or needed.
-    fn update(
-        &mut self,
-        gradients: GradientsParams,
-        lr: f64,
-        measured: bool,
-    ) -> Result<Option<f64>> {
+    /// Moves the weights by gradients of length `norm`.
+    fn update(&mut self, gradients: GradientsParams, lr: f64, norm: Option<f64>) {
         let Weights { model, average, optimizer } = &mut self.weights;
-        let norm = (measured || self.config.clip_norm.is_some())
-            .then(|| gradients::global_norm(model, &gradients));
-        if let Some(norm) = norm.filter(|norm| !norm.is_finite()) {
-            return self.finite("gradient", norm).map(|()| None);
-        }
         let gradients = match (norm, self.config.clip_norm) {
             (Some(norm), Some(max)) => gradients::clip(model, gradients, norm, max),
             _ => gradients,
@@ -284,7 +253,6 @@ impl<'a, M: Trainable> Session<'a, M> {
         if let (Some(mean), Some(keep)) = (average.take(), self.config.average) {
             *average = Some(average::follow(mean, model, keep));
         }
-        Ok(norm)
     }
 
     fn lr(&self) -> f64 {
@@ -347,20 +315,10 @@ impl<'a, M: Trainable> Session<'a, M> {
     }
 
     fn epoch_record(&self, validation: Validation) -> EpochRecord {
-        let means = &self.state.means;
-        let mean = |sum: f64| sum / means.steps as f64;
-        EpochRecord {
-            epoch: self.state.epoch + 1,
-            step: self.steps_done(),
-            loss: mean(means.loss),
-            parts: means.parts.iter().map(|(name, sum)| (name.clone(), mean(*sum))).collect(),
-            chance_loss: (means.rows as f64).ln(),
-            lr: means.lr,
-            grad_norm: (means.norms > 0).then(|| means.norm / means.norms as f64),
-            steps_per_second: self.speed(),
-            waited: self.waited.as_secs_f64() / self.clock.0.elapsed().as_secs_f64(),
-            validation,
-        }
+        let waited = self.waited.as_secs_f64() / self.clock.0.elapsed().as_secs_f64();
+        let (epoch, step) = (self.state.epoch + 1, self.steps_done());
+        let means = self.state.means.record(epoch, step, validation);
+        EpochRecord { steps_per_second: self.speed(), waited, ..means }
     }
 
     fn keep_best(&mut self, validation: &Validation) -> Result<()> {
@@ -382,7 +340,7 @@ impl<'a, M: Trainable> Session<'a, M> {
     }
 
     fn save(&mut self) -> Result<()> {
-        self.state.log_bytes = self.log.bytes();
+        self.state.log = self.log.bytes();
         self.run.save(&self.weights, &self.state, self.config)
     }
 
@@ -398,7 +356,7 @@ impl<'a, M: Trainable> Session<'a, M> {
 }
 
 /// The model with gradients and all weights drawn, and the device it trains on.
-fn on_training_device<M: Module>(model: M, seed: u64) -> (M, Device) {
+pub(crate) fn on_training_device<M: Module>(model: M, seed: u64) -> (M, Device) {
     struct Draw;
     impl ModuleVisitor for Draw {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -420,15 +378,4 @@ fn timed<T>(sum: &mut Duration, work: impl FnOnce() -> T) -> T {
     let done = work();
     *sum += start.elapsed();
     done
-}
-
-/// The numbers of a loss, read from the device in one go.
-fn values(loss: &Loss) -> (f64, BTreeMap<String, f64>) {
-    let terms = std::iter::once(&loss.total).chain(loss.parts.iter().map(|(_, term)| term));
-    let terms = terms.map(|term| term.clone().inner()).collect();
-    let values: Vec<f32> =
-        Tensor::cat(terms, 0).try_into_vec_as().expect("a loss is a tensor of floats");
-    let names = loss.parts.iter().map(|(name, _)| name.to_string());
-    let parts = names.zip(values[1..].iter().map(|&value| f64::from(value)));
-    (f64::from(values[0]), parts.collect())
 }

@@ -1,8 +1,8 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
 use burn::{
     module::Module,
-    tensor::{Device, Tensor},
+    tensor::{Device, Int, Tensor},
 };
 use rand::Rng;
 use xr_data::{EpochOrder, Tokenizer};
@@ -11,12 +11,58 @@ use xr_models::{
 };
 
 use crate::{
-    Batches, BoxError, TrainConfig, Trainable,
+    Batch, Batches, BoxError, TrainConfig, Trainable,
     random::{self, Purpose},
 };
 
 /// Texts that are padded to the longest of them. Captions differ threefold in length.
 const GROUP: usize = 64;
+
+impl Batch for UpperBatch {
+    /// The pictures and texts of these pairs: a picture whose pairs come into two parts is in both.
+    fn rows(&self, rows: Range<usize>) -> Self {
+        let device = &self.picture_of.device();
+        let tensor = |rows: &[u32]| Tensor::from_data(rows, device);
+        let (pictures, picture_of) = distinct(&numbers(&self.picture_of, &rows));
+        let pictures = tensor(&pictures);
+        let (texts, text_of) = some_texts(&self.texts, &numbers(&self.text_of, &rows));
+        Self {
+            image: self.image.iter().map(|x| x.clone().select(0, pictures.clone())).collect(),
+            picture_of: tensor(&picture_of),
+            texts,
+            text_of: tensor(&text_of),
+        }
+    }
+}
+
+fn numbers(of: &Tensor<1, Int>, rows: &Range<usize>) -> Vec<u32> {
+    of.clone().slice_dim(0, rows.clone()).try_into_vec_as().expect("places of rows")
+}
+
+/// The texts `wanted`, in the groups that they were in, and the new place of each.
+fn some_texts(groups: &[TextStates], wanted: &[u32]) -> (Vec<TextStates>, Vec<u32>) {
+    let mut texts = wanted.to_vec();
+    texts.sort_unstable();
+    texts.dedup();
+    let (mut some, mut first) = (vec![], 0);
+    for group in groups {
+        let end = first + group.states.dims()[0] as u32;
+        let of_group = texts.iter().filter(|&&text| first <= text && text < end);
+        let rows: Vec<u32> = of_group.map(|text| text - first).collect();
+        if !rows.is_empty() {
+            some.push(select(group, &rows));
+        }
+        first = end;
+    }
+    let place = |text| texts.binary_search(text).expect("one of them") as u32;
+    (some, wanted.iter().map(place).collect())
+}
+
+fn select(TextStates { states, mask }: &TextStates, rows: &[u32]) -> TextStates {
+    let rows = Tensor::<1, Int>::from_data(rows, &states.device());
+    let states = states.clone().select(0, rows.clone());
+    TextStates { states, mask: mask.clone().select(0, rows) }
+}
 
 impl Trainable for Upper {
     type Batch = UpperBatch;

@@ -3,6 +3,8 @@
 mod common;
 
 use std::{
+    fs,
+    num::NonZeroUsize,
     ops::ControlFlow::{Break, Continue},
     path::Path,
 };
@@ -109,6 +111,12 @@ struct Uninterrupted {
     weights: Vec<u32>,
     best: Vec<u32>,
     log: Vec<Record>,
+    events: u64,
+}
+
+/// Length of TensorBoard's file, which doesn't depend on the clock.
+fn events(folder: &Path) -> u64 {
+    fs::metadata(folder.join("events.out.tfevents.0.xr")).unwrap().len()
 }
 
 fn uninterrupted(config: &TrainConfig, data: &Data) -> Uninterrupted {
@@ -119,6 +127,7 @@ fn uninterrupted(config: &TrainConfig, data: &Data) -> Uninterrupted {
         weights: bits(&trained.model),
         best: bits(&load_best(model(), folder.path(), "loss").unwrap()),
         log: log(folder.path()),
+        events: events(folder.path()),
     }
 }
 
@@ -127,6 +136,7 @@ fn assert_same(trained: &Trained<FeatureModel>, folder: &Path, whole: &Uninterru
     assert!(bits(&trained.model) == whole.weights, "other weights");
     assert!(bits(&load_best(model(), folder, "loss").unwrap()) == whole.best, "another best");
     assert_same_log(&log(folder), &whole.log);
+    assert_eq!(events(folder), whole.events, "events are missing or repeated");
 }
 
 #[test]
@@ -148,6 +158,22 @@ fn interrupted_after_every_step() {
         interruptions += 1;
     };
     assert_eq!(interruptions, 12);
+    assert_same(&trained, folder.path(), &whole);
+}
+
+#[test]
+fn interrupted_among_batches_in_pieces() {
+    let _turn = alone();
+    let micro_batch = NonZeroUsize::new(10);
+    let (data, config) = (Data::new(0), TrainConfig { micro_batch, ..stateful() });
+    let whole = uninterrupted(&config, &data);
+    let folder = tempfile::tempdir().unwrap();
+    let mut stop = |event: Event<'_>| match event {
+        Event::Step(record) if record.step == 6 => Break(()),
+        _ => Continue(()),
+    };
+    run(&Source::new(&data, &config), &config, folder.path(), &mut stop).unwrap();
+    let trained = run(&Source::new(&data, &config), &config, folder.path(), &mut ()).unwrap();
     assert_same(&trained, folder.path(), &whole);
 }
 

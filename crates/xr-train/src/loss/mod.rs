@@ -46,6 +46,11 @@ impl AlignmentConfig {
         }
     }
 
+    /// Does it divide cosines by the model's temperature?
+    pub(crate) fn has_temperature(&self) -> bool {
+        matches!(self, Self::InfoNce | Self::Sigmoid)
+    }
+
     /// The loss of one batch.
     ///
     /// # Shapes
