@@ -62,6 +62,13 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
+    /// Augmentation of pictures whose features are computed once.
+    #[error(
+        "`augment` changes pixels at every step, but what pretrained encoders make of a picture is computed \
+         once and kept; leave it empty: preset fine-tuned sees random parts of each picture \
+         (encoders.pretrained.tuning.crops), and encoders from scratch are trained on augmented pixels"
+    )]
+    AugmentedFeatures,
     /// Training data without a part to choose the best epoch on, or to learn from.
     #[error(
         "{corpus}: the split `{split}` has no captions; choose another partition with --split random-70-15-15"

@@ -56,7 +56,7 @@ pub fn fit_head(
 /// As [`fit_head`].
 ///
 /// # Panics
-/// If the recipe's encoders are pretrained ones.
+/// If the recipe's encoders are pretrained ones, or [`Recipe::check`] fails.
 pub fn fit_from_scratch(
     recipe: &Recipe,
     corpus: &Corpus,
@@ -67,7 +67,8 @@ pub fn fit_from_scratch(
     let [train_split, dev_split] = [split(corpus, "train")?, split(corpus, "dev")?];
     let (config, tokenizer) = scratch(recipe, corpus, &train_split)?;
     let model = config.init(device)?;
-    let batches = PairBatches::new(corpus, &train_split, &config, &tokenizer, &recipe.train);
+    let batches = PairBatches::new(corpus, &train_split, &config, &tokenizer, &recipe.train)
+        .with_augment(&recipe.augment);
     let checkpoint =
         |model| Checkpoint { config: config.clone(), tokenizer: tokenizer.clone(), model };
     let validate = |model: &Model| -> Result<_, BoxError> {

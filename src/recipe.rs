@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use xr_data::{Preprocess, RandomCrop, Sampling, SplitSpec};
+use xr_data::{Augment, Preprocess, RandomCrop, Sampling, SplitSpec};
 use xr_models::{
     HeadConfig, MlpConfig, Temperature, Views,
     encoder::{Cell, RecurrentConfig, SmallCnnConfig},
@@ -11,6 +11,8 @@ use xr_train::{
     Algorithm, AlignmentConfig, Decay, Negatives, ObjectiveConfig, OptimizerConfig, Rate,
     ScheduleConfig, TrainConfig, Triplet, Weighted,
 };
+
+use crate::{Error, Result};
 
 /// Everything that says what an experiment is: data, encoders, head, training.
 ///
@@ -29,6 +31,9 @@ pub struct Recipe {
     pub encoders: Encoders,
     /// Views of a picture: what training draws from, and what an embedding is made of.
     pub views: Views,
+    /// Random changes to pictures that encoders are trained on from scratch, in this order.
+    #[serde(default)]
+    pub augment: Vec<Augment>,
     /// What brings the features into one space.
     pub head: HeadConfig,
     /// Of the contrastive losses.
@@ -131,6 +136,20 @@ impl Recipe {
         }
     }
 
+    /// Can it be trained at all?
+    ///
+    /// # Errors
+    /// Those of [`Augment::check`], and [`Error::AugmentedFeatures`] where pixels are seen once only.
+    pub fn check(&self) -> Result<()> {
+        self.augment.iter().try_for_each(Augment::check)?;
+        match self.encoders {
+            Encoders::Pretrained { .. } if !self.augment.is_empty() => {
+                Err(Error::AugmentedFeatures)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Corr-AE with mean squared error between the latents (P1).
     ///
     /// Its alignment has nothing to push pairs apart, so it learns slowly: patience 8.
@@ -162,6 +181,7 @@ impl Recipe {
             split_seed: 0,
             encoders,
             views: Views::Original,
+            augment: vec![],
             head,
             temperature: Temperature::Fixed(0.07),
             train: TrainConfig { patience: Some(4), ..TrainConfig::default() },

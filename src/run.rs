@@ -86,8 +86,8 @@ impl Run {
     /// Trains in folder `dir`, or goes on where training stopped there.
     ///
     /// # Errors
-    /// [`Error::OtherRecipe`] if the folder holds a run with another recipe; those of the data, the
-    /// weights and the training.
+    /// [`Error::OtherRecipe`] if the folder holds a run with another recipe; those of
+    /// [`Recipe::check`], the data, the weights and the training.
     pub fn train(
         recipe: &Recipe,
         dir: &Path,
@@ -95,6 +95,7 @@ impl Run {
         device: &Device,
         observer: &mut dyn Observer,
     ) -> Result<TrainedRun> {
+        recipe.check()?;
         let run = Self::create(recipe, dir)?;
         let mut corpus = run.corpus(options)?;
         let training = dir.join(TRAINING);
@@ -201,9 +202,11 @@ impl Run {
     fn create(recipe: &Recipe, dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         let path = dir.join(RECIPE);
-        // Text is compared: a number read from JSON may be off in the last place.
+        // Both are read from text: a number may be off in the last place then, and what a file of an
+        // older version lacks has its default.
+        let read = |text: &str| serde_json::from_str::<Recipe>(text).ok();
         match fs::read_to_string(&path) {
-            Ok(there) if there == json(recipe) => {}
+            Ok(there) if read(&there) == read(&json(recipe)) => {}
             Ok(_) => return Err(Error::OtherRecipe { path: dir.into() }),
             Err(_) => write_json(&path, recipe)?,
         }

@@ -1,6 +1,13 @@
-use clap::{Args, Subcommand};
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand, value_parser};
 use xr::{
-    data::{Corpus, SplitSpec, dataset::open, looks, near_duplicates},
+    data::{
+        Corpus, Download, Picture, Preprocess, Source, SplitSpec, contact_sheet,
+        dataset::{csv_file::Columns, open},
+        looks, near_duplicates,
+    },
+    eval::plot,
     progress_bar,
 };
 
@@ -9,10 +16,12 @@ use crate::{
     options::{Global, report_skipped},
 };
 
-/// Looks at a data set before it is trained on.
+/// Fetches a data set, or looks at one before it is trained on.
 #[derive(Debug, Subcommand)]
 pub enum Data {
     Check(Check),
+    Fetch(Fetch),
+    Augment(Augment),
 }
 
 /// Decodes every picture and looks for what spoils a score.
@@ -22,7 +31,7 @@ pub enum Data {
 /// Fails if there are such pairs.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// Data set: a folder, or synthetic[:PICTURES[:SEED]].
+    /// Data set: a folder, a CSV file, or synthetic[:PICTURES[:SEED]].
     data: String,
     /// official, or a random partition by picture such as random-70-15-15.
     #[arg(long, value_name = "SPLIT", default_value = "official")]
@@ -32,6 +41,53 @@ pub struct Check {
     seed: u64,
 }
 
+/// Fetches the pictures whose addresses are in a CSV file, into a folder that is a data set.
+///
+/// Called again it goes on where it stopped, and fetches nothing twice. What could not be fetched is in
+/// the folder's dead.csv, each address with the reason.
+#[derive(Debug, Args)]
+pub struct Fetch {
+    /// CSV file with a heading.
+    table: PathBuf,
+    /// Folder to fetch into.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Column of addresses [default: imgUrl, image_url, image, picture or path].
+    #[arg(long, value_name = "COLUMN")]
+    picture: Option<String>,
+    /// Column of texts [default: title, caption or text].
+    #[arg(long, value_name = "COLUMN")]
+    text: Option<String>,
+    /// Only the first rows.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Connections at a time.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = value_parser!(u16).range(1..=256))]
+    parallel: u16,
+    /// For one attempt at one picture, of which there are four.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u64).range(1..))]
+    timeout: u64,
+}
+
+/// Draws what augmentations do to a picture: a row for each by itself, and one for all in order.
+#[derive(Debug, Args)]
+pub struct Augment {
+    /// Picture file.
+    picture: PathBuf,
+    /// What `xr train --set augment=JSON` is given.
+    #[arg(long, value_name = "JSON")]
+    augment: String,
+    /// Width and height of what an encoder would see, in pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = 128, value_parser = value_parser!(u32).range(1..=1024))]
+    side: u32,
+    /// Picture file to draw.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Draws of each augmentation that are shown.
+const DRAWS: u32 = 6;
+
 /// Pairs that are printed.
 const SHOWN: usize = 20;
 
@@ -39,6 +95,8 @@ impl Data {
     pub fn run(&self, global: &Global) -> Result<()> {
         match self {
             Self::Check(check) => check.run(global),
+            Self::Fetch(fetch) => fetch.run(global),
+            Self::Augment(augment) => augment.run(),
         }
     }
 }
@@ -58,6 +116,38 @@ impl Check {
         corpus.drop_pictures(&undecodable);
         report_skipped(&corpus.skipped);
         report_pairs(&corpus, &near_duplicates(&decoded))
+    }
+}
+
+impl Fetch {
+    fn run(&self, global: &Global) -> Result<()> {
+        let download = Download {
+            columns: Columns { picture: self.picture.clone(), text: self.text.clone() },
+            limit: self.limit,
+            parallel: self.parallel.into(),
+            timeout: Duration::from_secs(self.timeout),
+            ..Download::default()
+        };
+        let made = download.run(&self.table, &self.out, progress_bar("pictures"))?;
+        report_skipped(&made.skipped);
+        println!("{made}");
+        match made.dead + made.skipped.len() {
+            missing if missing > 0 && global.options().strict => {
+                Err(format!("{missing} rows and links gave no picture with a text").into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Augment {
+    fn run(&self) -> Result<()> {
+        let augment: Vec<xr::data::Augment> = serde_json::from_str(&self.augment)?;
+        augment.iter().try_for_each(xr::data::Augment::check)?;
+        let name = self.picture.display().to_string();
+        let picture = Picture { name, source: Source::File(self.picture.clone()) }.load()?;
+        let sheet = contact_sheet(&picture, &augment, &Preprocess::unit(self.side), DRAWS, 0);
+        Ok(plot::save(&sheet, &self.out)?)
     }
 }
 

@@ -238,3 +238,36 @@ fn weights_of_nothing() {
     let error = fails(dir, &arguments);
     assert!(error.starts_with("xr: empty: "), "{error}");
 }
+
+#[test]
+fn a_csv_file_of_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let table = "asin,title,imgUrl\nB1,Coffee &amp; more,coffee.jpg\nB2,,coffee.jpg\n";
+    fs::write(dir.join("p.csv"), table).unwrap();
+    let (name, content) = xr_mini::PHOTOS.iter().find(|(name, _)| *name == "coffee.jpg").unwrap();
+    fs::write(dir.join(name), content).unwrap();
+    let output = xr(dir, &["data", "check", "p.csv"]);
+    let [out, err] = [output.stdout, output.stderr].map(|s| String::from_utf8(s).unwrap());
+    assert!(out.starts_with("p: 1 pictures, 1 captions\n"), "{out}");
+    assert_eq!(err, "left out: p.csv, line 3: it has no text\n");
+    let error = fails(dir, &["data", "check", "p.csv?text=name"]);
+    assert!(error.starts_with("xr: p.csv: there is no column `name`; it has `asin`, "), "{error}");
+
+    #[cfg(not(feature = "download"))]
+    assert_eq!(
+        fails(dir, &["data", "fetch", "p.csv", "--out", "products"]),
+        "xr: p.csv: its pictures can't be fetched, because this program was built without a client; \
+         build it with `--features download`"
+    );
+
+    let augment = r#"[{"rotation": {"degrees": 10}}, {"horizontal_flip": {"probability": 0.5}}]"#;
+    let draw = ["data", "augment", "coffee.jpg", "--out", "sheet.png", "--side", "32", "--augment"];
+    succeeds(dir, &[&draw[..], &[augment]].concat());
+    assert_eq!(image::image_dimensions(dir.join("sheet.png")).unwrap(), (7 * 36 - 4, 3 * 36 - 4));
+    let error = fails(dir, &[&draw[..], &[r#"[{"rotation": {"degrees": 400}}]"#]].concat());
+    assert_eq!(
+        error,
+        "xr: augment: expected degrees between 0 and 180, found {\"rotation\":{\"degrees\":400.0}}"
+    );
+}

@@ -326,7 +326,11 @@ fn file_size(file: &File, path: &Path) -> Result<usize> {
     Ok(file.metadata().map_err(|e| Error::io(path, e))?.len() as usize)
 }
 
-fn lock(path: &Path) -> Result<File> {
+/// A file that is locked until it is dropped.
+///
+/// # Errors
+/// [`Error::Locked`] while another process has it; [`Error::Io`].
+pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).map_err(|e| Error::io(path, e))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -549,8 +553,8 @@ mod tests {
         assert_eq!(
             try_append(&mut second, 5..6).unwrap_err().to_string(),
             format!(
-                "{}: another process is writing to this cache; \
-                 wait until it has ended, or use another cache folder",
+                "{}: another process is writing here; \
+                 wait until it has ended, or use another folder",
                 file(&dir).with_file_name("lock").display()
             )
         );

@@ -38,10 +38,9 @@ pub enum Error {
         /// The model that made the file.
         found: Fingerprint,
     },
-    /// A cache that another process is writing to.
+    /// A cache, or a folder of fetched pictures, that another process is writing to.
     #[error(
-        "{}: another process is writing to this cache; wait until it has ended, or use another \
-         cache folder",
+        "{}: another process is writing here; wait until it has ended, or use another folder",
         path.display()
     )]
     Locked {
@@ -98,6 +97,51 @@ pub enum Error {
         expected: &'static str,
         /// What is.
         found: String,
+    },
+    /// A CSV file without a column that is looked for.
+    #[error(
+        "{}: there is no column {wanted}; it has {}; say which is meant: `{}?picture=COLUMN&text=COLUMN`, \
+         or --picture COLUMN and --text COLUMN of `xr data fetch`",
+        path.display(),
+        columns(available),
+        path.display()
+    )]
+    NoSuchColumn {
+        /// The file.
+        path: PathBuf,
+        /// The name, or the names, that it might have.
+        wanted: String,
+        /// What there is.
+        available: Vec<String>,
+    },
+    /// Numbers of an augmentation that nothing can be drawn from.
+    #[error("augment: expected {expected}, found {found}")]
+    Augment {
+        /// What they should be.
+        expected: &'static str,
+        /// The augmentation, as JSON.
+        found: String,
+    },
+    /// Pictures to fetch, and no client.
+    #[error(
+        "{}: its pictures can't be fetched, because this program was built without a client; build it \
+         with `--features download`",
+        table.display()
+    )]
+    WithoutClient {
+        /// The file with their addresses.
+        table: PathBuf,
+    },
+    /// Servers that can't be reached.
+    #[error(
+        "{failed} addresses in a row could not be reached, the last because of {why}; see to the \
+         connection and call it again: it goes on where it stopped"
+    )]
+    Unreachable {
+        /// How many.
+        failed: usize,
+        /// The last one and why.
+        why: String,
     },
     /// An input that can't be used, in strict mode.
     #[error("{first} ({all} such in all); mend the data, or do without `strict` to skip them")]
@@ -157,6 +201,10 @@ impl Error {
     pub(crate) fn corrupt(path: &Path, why: impl Into<String>) -> Self {
         Self::Corrupt { path: path.into(), why: why.into() }
     }
+}
+
+fn columns(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 fn list(splits: &[String]) -> String {

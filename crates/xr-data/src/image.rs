@@ -175,7 +175,7 @@ impl Preprocess {
     }
 
     /// Levels to numbers, `[height, width, 3]` to `[3, height, width]`.
-    fn normalized(&self, pixels: &RgbImage) -> Vec<f32> {
+    pub(crate) fn normalized(&self, pixels: &RgbImage) -> Vec<f32> {
         let channel = |c: usize| {
             let table: [f32; 256] =
                 std::array::from_fn(|level| (level as f32 / 255.0 - self.mean[c]) / self.std[c]);
@@ -227,7 +227,7 @@ pub fn load_batch(
 }
 
 /// An image file's bytes as upright RGB, or what is wrong with them.
-fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     if bytes.is_empty() {
         return Err("the file is empty".into());
     }

@@ -1,10 +1,12 @@
 //! The nouns of cross-modal retrieval: pictures, captions, splits, relevance, embeddings.
 
 pub mod atomic;
+mod augment;
 mod batch;
 mod cache;
 mod corpus;
 pub mod dataset;
+mod download;
 mod duplicates;
 mod embeddings;
 mod embeddings_writer;
@@ -20,9 +22,11 @@ mod split_spec;
 mod text;
 
 pub use crate::image::{Interpolation, Preprocess, Resize, load_batch};
+pub use augment::{Augment, ColorJitter, Perspective, Rotation, contact_sheet, load_augmented};
 pub use batch::{EpochOrder, Sampling};
 pub use cache::{CachedRows, FeatureCache, Key, content_keys, text_key};
 pub use corpus::{Caption, Corpus, Picture, Skipped, Source, Split};
+pub use download::{Download, Downloaded};
 pub use duplicates::{Look, looks, near_duplicates};
 pub use embeddings::{Embeddings, normalize_rows};
 pub use embeddings_writer::EmbeddingsWriter;

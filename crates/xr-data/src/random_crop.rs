@@ -44,13 +44,21 @@ struct Part {
 }
 
 impl RandomCrop {
+    /// Draws a part of `picture`, never mirrored.
+    ///
+    /// # Panics
+    /// If a range is empty.
+    pub fn cut(&self, picture: &RgbImage, rng: &mut impl Rng) -> RgbImage {
+        let Part { left, top, width, height } = self.part(picture.dimensions(), rng);
+        imageops::crop_imm(picture, left, top, width, height).to_image()
+    }
+
     /// Draws a part of `picture`.
     ///
     /// # Panics
     /// If a range is empty.
     pub fn draw(&self, picture: &RgbImage, rng: &mut impl Rng) -> RgbImage {
-        let Part { left, top, width, height } = self.part(picture.dimensions(), rng);
-        let part = imageops::crop_imm(picture, left, top, width, height).to_image();
+        let part = self.cut(picture, rng);
         match rng.random_bool(0.5) {
             true => imageops::flip_horizontal(&part),
             false => part,
@@ -65,6 +73,13 @@ impl RandomCrop {
         let mut rng = ChaCha8Rng::from_seed(*key);
         rng.set_stream(number.into());
         self.draw(picture, &mut rng)
+    }
+
+    /// Are the ranges such that a part can be drawn?
+    pub(crate) fn is_drawable(&self) -> bool {
+        let ([least, most], [narrowest, widest]) = (self.area, self.aspect);
+        (0.0 < least && least <= most && most <= 1.0)
+            && (0.0 < narrowest && narrowest <= widest && widest.is_finite())
     }
 
     fn part(&self, picture: (u32, u32), rng: &mut impl Rng) -> Part {

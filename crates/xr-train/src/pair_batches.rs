@@ -2,8 +2,9 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use rayon::prelude::*;
-use xr_data::{Corpus, EpochOrder, Picture, Preprocess, Split, Tokenizer, load_batch};
+use xr_data::{Augment, Corpus, EpochOrder, Picture, Preprocess, Split, Tokenizer, load_augmented};
 use xr_models::{HeadOutput, Model, ModelConfig, PairBatch, TokenBatch, View};
 
 use crate::{
@@ -35,7 +36,8 @@ impl Trainable for Model {
 
 /// Batches of pictures and their captions, decoded and cut into tokens as they are asked for.
 ///
-/// Which view of a picture a row shows is drawn for each row of each step from those of the model.
+/// Which view of a picture a row shows is drawn for each row of each step from those of the model, and
+/// so is how it is [augmented](Self::with_augment).
 #[derive(Debug)]
 pub struct PairBatches<'a> {
     pictures: Vec<&'a Picture>,
@@ -43,9 +45,18 @@ pub struct PairBatches<'a> {
     picture_of: &'a [u32],
     preprocess: Vec<&'a Preprocess>,
     views: &'static [View],
+    augment: &'a [Augment],
     tokenizer: &'a Tokenizer,
     order: EpochOrder,
     seed: u64,
+}
+
+/// A picture as it is shown once.
+struct Shown<'a> {
+    picture: &'a Picture,
+    view: View,
+    /// Augmentation draws from a copy, so that all encoders see the same.
+    rng: ChaCha8Rng,
 }
 
 impl<'a> PairBatches<'a> {
@@ -68,21 +79,33 @@ impl<'a> PairBatches<'a> {
             picture_of,
             preprocess: model.image.iter().map(|part| &part.preprocess).collect(),
             views: model.views.each(),
+            augment: &[],
             tokenizer,
             order: EpochOrder::new(picture_of, config.sampling, config.batch_size, config.seed),
             seed: config.seed,
         }
     }
 
-    /// `[batch, 3, side, side]`, one row for each picture in the view beside it.
+    /// The same batches of pictures changed at random by each of `augment` in turn, a function of the
+    /// seed, the epoch, the step and the row.
+    ///
+    /// # Panics
+    /// If [`Augment::check`] fails.
+    pub fn with_augment(self, augment: &'a [Augment]) -> Self {
+        augment.iter().for_each(|one| one.check().expect("numbers that can be drawn from"));
+        Self { augment, ..self }
+    }
+
+    /// `[batch, 3, side, side]`.
     fn pixels(
         &self,
-        rows: &[(&Picture, View)],
+        rows: &[Shown<'_>],
         preprocess: &Preprocess,
         device: &Device,
     ) -> Result<Tensor<4>, BoxError> {
-        let load = |&(picture, view): &(&Picture, View)| {
-            load_batch(&[picture], preprocess, view == View::Flipped).remove(0)
+        let load = |Shown { picture, view, rng }: &Shown<'_>| {
+            let flip = *view == View::Flipped;
+            load_augmented(picture, preprocess, flip, self.augment, &mut rng.clone())
         };
         let loaded: Vec<_> = rows.par_iter().map(load).collect::<Result<_, _>>()?;
         let side = preprocess.side() as usize;
@@ -108,8 +131,12 @@ impl Batches for PairBatches<'_> {
         let groups: Vec<u32> = captions.iter().map(|&c| self.picture_of[c as usize]).collect();
         let mut rng = random::at(self.seed, Purpose::Views, epoch, step);
         let mut view = || self.views[rng.random_range(0..self.views.len())];
-        let rows: Vec<_> =
-            groups.iter().map(|&group| (self.pictures[group as usize], view())).collect();
+        let shown = |(row, &group): (usize, &u32)| Shown {
+            picture: self.pictures[group as usize],
+            view: view(),
+            rng: rng_of(self.seed, epoch, step, row),
+        };
+        let rows: Vec<_> = groups.iter().enumerate().map(shown).collect();
         let pixels =
             self.preprocess.iter().map(|preprocess| self.pixels(&rows, preprocess, device));
         let pixels = pixels.collect::<Result<_, _>>()?;
@@ -119,10 +146,21 @@ impl Batches for PairBatches<'_> {
     }
 }
 
+/// Numbers of its own for each row of each step.
+fn rng_of(seed: u64, epoch: usize, step: usize, row: usize) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    let values = [seed, epoch as u64, step as u64, row as u64];
+    key.as_chunks_mut().0.iter_mut().zip(values).for_each(|(part, v)| *part = v.to_le_bytes());
+    let mut rng = ChaCha8Rng::from_seed(key);
+    // Such keys, with stream 0, are also those of `EpochOrder`.
+    rng.set_stream(1);
+    rng
+}
+
 #[cfg(test)]
 mod tests {
     use xr_data::{
-        Sampling,
+        ColorJitter, RandomCrop, Rotation, Sampling,
         dataset::synthetic::{SyntheticConfig, generate},
     };
     use xr_models::{
@@ -143,6 +181,38 @@ mod tests {
             FeatureModelConfig::new(8, 8, head),
         )
         .with_views(Views::WithFlip)
+    }
+
+    #[test]
+    fn augmented_batches_are_a_function_of_epoch_and_step() {
+        let corpus = generate(&SyntheticConfig { pictures: 20, ..Default::default() });
+        let split = corpus.split("train").unwrap();
+        let texts: Vec<_> = corpus.texts(&split).collect();
+        let tokenizer = Tokenizer::train_words(&texts, 200, 32).unwrap();
+        let config = TrainConfig { batch_size: 8, ..TrainConfig::default() };
+        let model = model(tokenizer.vocabulary_size());
+        let augment = [
+            Augment::ResizedCrop(RandomCrop { area: [0.5, 1.0], aspect: [0.8, 1.25] }),
+            Augment::ColorJitter(ColorJitter { brightness: 0.3, ..Default::default() }),
+            Augment::Rotation(Rotation { degrees: 10.0 }),
+        ];
+        let new = || PairBatches::new(&corpus, &split, &model, &tokenizer, &config);
+        let pixels = |batches: &PairBatches<'_>, epoch, step| {
+            let (batch, _) = batches.batch(epoch, step, &Device::flex()).unwrap();
+            batch.pixels[0].to_data()
+        };
+        let augmented = new().with_augment(&augment);
+        assert_eq!(pixels(&augmented, 1, 2), pixels(&new().with_augment(&augment), 1, 2));
+        assert_ne!(pixels(&augmented, 1, 2), pixels(&new(), 1, 2));
+        assert_eq!(pixels(&new().with_augment(&[]), 1, 2), pixels(&new(), 1, 2));
+        // A picture that is shown twice is shown differently, in each row, step and epoch.
+        let mut draws: Vec<u64> =
+            [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
+                .map(|(seed, epoch, step, row)| rng_of(seed, epoch, step, row).random())
+                .into();
+        draws.sort_unstable();
+        draws.dedup();
+        assert_eq!(draws.len(), 5);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod assemble;
 mod caption_file;
+mod clean;
+pub mod csv_file;
 pub mod flickr8k;
 pub mod folder;
 pub mod synthetic;
@@ -22,7 +24,9 @@ pub enum Strictness {
 }
 
 /// Opens the data set that `spec` names: `synthetic`, `synthetic:PICTURES`,
-/// `synthetic:PICTURES:SEED`, or a folder whose layout is recognised ([`flickr8k`], [`folder`]).
+/// `synthetic:PICTURES:SEED`, a CSV file ([`csv_file`], with `?picture=COLUMN&text=COLUMN` where its
+/// columns have other names than usual), or a folder whose layout is recognised ([`flickr8k`],
+/// [`folder`]).
 ///
 /// ```
 /// use xr_data::dataset::{Strictness, open};
@@ -47,7 +51,12 @@ pub fn open(spec: &str, strictness: Strictness) -> Result<Corpus> {
             })?;
             Ok(synthetic::generate(&config))
         }
-        _ => open_folder(Path::new(spec), strictness),
+        _ => match csv_file::parse(spec) {
+            Some((path, columns)) if !Path::new(spec).is_dir() => {
+                csv_file::load(&path, &columns, strictness)
+            }
+            _ => open_folder(Path::new(spec), strictness),
+        },
     }
 }
 
@@ -79,6 +88,7 @@ fn open_folder(path: &Path, strictness: Strictness) -> Result<Corpus> {
 const LAYOUTS: &str = "`synthetic`, `synthetic:PICTURES[:SEED]`, \
     Flickr8k as published (Flicker8k_Dataset/ and Flickr8k_text/Flickr8k.token.txt), \
     Flickr8k from Kaggle (Images/ and captions.txt), \
+    a CSV file with a column of pictures and one of texts (FILE.csv), \
     or a folder of pictures with captions in captions.csv, captions.tsv, captions.txt, in a \
     `name.txt` beside each `name.jpg`, or without";
 
@@ -97,8 +107,9 @@ mod tests {
             "/nowhere: not a data set: no such folder; expected `synthetic`, \
              `synthetic:PICTURES[:SEED]`, Flickr8k as published (Flicker8k_Dataset/ and \
              Flickr8k_text/Flickr8k.token.txt), Flickr8k from Kaggle (Images/ and captions.txt), \
-             or a folder of pictures with captions in captions.csv, captions.tsv, captions.txt, \
-             in a `name.txt` beside each `name.jpg`, or without"
+             a CSV file with a column of pictures and one of texts (FILE.csv), or a folder of \
+             pictures with captions in captions.csv, captions.tsv, captions.txt, in a `name.txt` \
+             beside each `name.jpg`, or without"
         );
     }
 
