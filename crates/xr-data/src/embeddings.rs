@@ -95,6 +95,13 @@ impl Embeddings {
         Self::new(values, self.dim, self.made_by.clone())
     }
 
+    /// The same as [`normalized`](Self::normalized), without a second copy of rows in memory.
+    pub fn into_normalized(mut self) -> Self {
+        let dim = self.dim;
+        normalize_rows(self.owned(), dim);
+        self
+    }
+
     /// Adds rows at the end. Rows that are mapped from a file are read into memory first; the file
     /// stays as it is.
     ///
@@ -253,6 +260,17 @@ mod tests {
                 Fingerprint::of(["other"]),
             )
         );
+    }
+
+    #[test]
+    fn normalized_in_place_or_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("e.safetensors");
+        two_rows().save(&path).unwrap();
+        let expected = two_rows().normalized();
+        for rows in [two_rows(), Embeddings::open(&path).unwrap()] {
+            assert_eq!(rows.into_normalized().view(), expected.view());
+        }
     }
 
     #[test]

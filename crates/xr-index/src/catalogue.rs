@@ -214,6 +214,14 @@ impl Catalogue {
         self.store.item(id)
     }
 
+    /// An item with its blob and its embeddings, as it was put.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn whole(&self, id: u64) -> Result<Option<NewItem>> {
+        self.store.whole(id)
+    }
+
     /// Ids of all items, ascending.
     ///
     /// # Errors
@@ -415,7 +423,11 @@ fn open_index(
     let saved = open(&path).and_then(|index| belongs(index, config, &path));
     match saved {
         Ok(mut index) => {
-            apply(&mut *index, store.logged(space)?)?;
+            let change = store.logged(space)?;
+            // Whoever changes mapped vectors reads them all into memory.
+            if change != Change::default() {
+                apply(&mut *index, change)?;
+            }
             Ok(index)
         }
         Err(Error::NoIndex { .. }) => build(&new(config), store, space),
@@ -459,7 +471,7 @@ fn build(config: &Config, store: &Store, space: Space) -> Result<Box<dyn VectorI
 }
 
 fn stored(config: &Config, store: &Store, space: Space) -> Result<(Vec<u64>, Embeddings)> {
-    let (ids, values) = store.vectors(space)?;
+    let (ids, values) = store.vectors(space, config.dim)?;
     Ok((ids, Embeddings::new(values, config.dim, config.made_by.clone())))
 }
 

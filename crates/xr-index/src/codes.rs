@@ -7,6 +7,8 @@
 
 use std::{array, ops::Range};
 
+use rayon::prelude::*;
+
 use crate::{Metric, prefetch::prefetch_behind, similarity::Rows};
 
 /// A row is filled up with zeros to a multiple of this: a register of AVX-512.
@@ -40,6 +42,18 @@ struct Scale {
     term: f32,
 }
 
+impl Scale {
+    /// −(q − g)² = 2 q·g − g² − q², of which q² is the same for all rows and left out.
+    fn new(row: &[f32], factor: f32, metric: Metric) -> Self {
+        match metric {
+            Metric::InnerProduct | Metric::Cosine => Self { factor, term: 0.0 },
+            Metric::L2 => {
+                Self { factor: 2.0 * factor, term: -row.iter().map(|x| x * x).sum::<f32>() }
+            }
+        }
+    }
+}
+
 /// A query as signed values.
 #[derive(Debug)]
 pub(crate) struct Query {
@@ -60,12 +74,16 @@ impl Codes {
 
     /// Adds rows at the end.
     pub fn append(&mut self, rows: Rows) {
-        for row in rows.values.chunks_exact(rows.dim) {
+        let (known, metric) = (self.bytes.len(), self.metric);
+        self.bytes.resize(known + rows.len() * self.width, OFFSET as u8);
+        let codes = self.bytes[known..].par_chunks_mut(self.width);
+        let scales = rows.values.par_chunks_exact(rows.dim).zip(codes).map(|(row, codes)| {
             let (values, factor) = quantize(row);
-            self.bytes.extend(values.map(|value| (i32::from(value) + OFFSET) as u8));
-            self.bytes.resize(self.bytes.len().next_multiple_of(self.width), OFFSET as u8);
-            self.scales.push(self.scale(row, factor));
-        }
+            let values = values.map(|value| (i32::from(value) + OFFSET) as u8);
+            codes.iter_mut().zip(values).for_each(|(code, value)| *code = value);
+            Scale::new(row, factor, metric)
+        });
+        self.scales.par_extend(scales);
     }
 
     /// Removes a row and moves the last one there.
@@ -82,16 +100,6 @@ impl Codes {
 
     pub fn block_rows(&self) -> usize {
         (BLOCK_BYTES / self.width).next_multiple_of(ROWS * ROWS_OF_ONE)
-    }
-
-    /// −(q − g)² = 2 q·g − g² − q², of which q² is the same for all rows and left out.
-    fn scale(&self, row: &[f32], factor: f32) -> Scale {
-        match self.metric {
-            Metric::InnerProduct | Metric::Cosine => Scale { factor, term: 0.0 },
-            Metric::L2 => {
-                Scale { factor: 2.0 * factor, term: -row.iter().map(|x| x * x).sum::<f32>() }
-            }
-        }
     }
 
     fn row(&self, row: usize) -> &[u8] {

@@ -142,6 +142,20 @@ pub enum Error {
         /// What the server said.
         why: String,
     },
+    /// An index type that the small server doesn't have.
+    #[error(
+        "{collection}: Milvus Lite has no index {index}, but {}; name one of these, or another \
+         server",
+        list(has.iter().copied())
+    )]
+    NotInLite {
+        /// The address of the collection.
+        collection: String,
+        /// The index type.
+        index: &'static str,
+        /// Those that it has.
+        has: Vec<&'static str>,
+    },
     /// A server without the collection.
     #[error("{collection}: the server has no such collection; make it with `xr index push`")]
     NoCollection {
@@ -263,6 +277,24 @@ pub enum Error {
         /// What the store said.
         source: Box<redb::Error>,
     },
+    /// A file or folder that isn't of clip-retrieval's layout.
+    #[error("{}: {why}; give a folder that clip-retrieval's `clip inference` made", path.display())]
+    ClipRetrieval {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found, and what expected.
+        why: String,
+    },
+    /// Folders of clip-retrieval, and no reader for them.
+    #[error(
+        "{}: this program was built without a reader of clip-retrieval's folders; build it with \
+         `--features clip-retrieval`",
+        path.display()
+    )]
+    WithoutClipRetrieval {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Text that is no [`Condition`](crate::Condition).
     #[error("`{0}` is no condition; write it as field=value")]
     NoCondition(String),
@@ -374,6 +406,11 @@ mod tests {
             said(Error::WithoutMilvus("http://h:1/c".into())),
             "http://h:1/c is a collection on Milvus servers, for which this program was built \
              without a client; build it with `--features milvus`"
+        );
+        assert_eq!(
+            said(Error::WithoutClipRetrieval { path: "a".into() }),
+            "a: this program was built without a reader of clip-retrieval's folders; build it with \
+             `--features clip-retrieval`"
         );
         assert_eq!(
             said(Error::NoIndex { path: "a".into() }),

@@ -57,15 +57,16 @@ impl FaissIndex {
     /// [`Error::FaissSimd`]; [`Error::NotFinite`], [`Error::IdCount`] and [`Error::DuplicateId`].
     pub fn build(
         factory: &str,
-        embeddings: &Embeddings,
+        embeddings: Embeddings,
         ids: Option<Vec<u64>>,
         metric: Metric,
     ) -> Result<Self> {
         check_simd()?;
         let positions = Positions::new(ids, embeddings.rows())?;
-        Rows::of(embeddings).check_finite(Side::Gallery)?;
-        let normalized = (metric == Metric::Cosine).then(|| embeddings.normalized());
-        let values = normalized.as_ref().unwrap_or(embeddings).values();
+        Rows::of(&embeddings).check_finite(Side::Gallery)?;
+        let embeddings =
+            if metric == Metric::Cosine { embeddings.into_normalized() } else { embeddings };
+        let values = embeddings.values();
         let handle = Handle::factory(embeddings.dim(), factory, metric == Metric::L2);
         let handle = handle.and_then(|mut handle| {
             handle.train(values)?;

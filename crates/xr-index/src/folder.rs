@@ -6,10 +6,12 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
 
+use crc32fast::Hasher;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xr_data::{Fingerprint, atomic};
 
@@ -20,6 +22,8 @@ const INDEX: &str = "index.json";
 /// Ids of the rows.
 pub(crate) const IDS: &str = "ids.u64";
 const BUFFER: usize = 1 << 20;
+/// Bytes of a file that one thread reads to check them.
+const PIECE: u64 = 16 << 20;
 
 /// What an index is, besides its parts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,21 +108,28 @@ fn remove_others(dir: &Path, index: &Index) {
     }
 }
 
-/// Length and CRC-32, read in pieces.
+/// Length and CRC-32. Read, not mapped: what is only checked takes no memory.
 fn checksum(path: &Path) -> Result<(u64, u32)> {
-    let mut hash = crc32fast::Hasher::new();
-    let mut buffer = vec![0; BUFFER];
-    let mut bytes = 0;
-    let mut read = || -> io::Result<()> {
-        let mut file = File::open(path)?;
-        while let count @ 1.. = file.read(&mut buffer)? {
-            hash.update(&buffer[..count]);
-            bytes += count as u64;
-        }
-        Ok(())
+    let read = || {
+        let bytes = fs::metadata(path)?.len();
+        let pieces = (0..bytes.div_ceil(PIECE)).into_par_iter();
+        let pieces = pieces
+            .map_init(|| vec![0; BUFFER], |buffer, piece| hash_piece(path, piece * PIECE, buffer));
+        let mut hash = Hasher::new();
+        pieces.collect::<io::Result<Vec<_>>>()?.iter().for_each(|piece| hash.combine(piece));
+        Ok((bytes, hash.finalize()))
     };
-    read().map_err(|e| Error::io(path, e))?;
-    Ok((bytes, hash.finalize()))
+    read().map_err(|e| Error::io(path, e))
+}
+
+fn hash_piece(path: &Path, first: u64, buffer: &mut [u8]) -> io::Result<Hasher> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(first))?;
+    let (mut piece, mut hash) = (file.take(PIECE), Hasher::new());
+    while let count @ 1.. = piece.read(buffer)? {
+        hash.update(&buffer[..count]);
+    }
+    Ok(hash)
 }
 
 /// What writes numbers, 8 bytes each, little-endian.
@@ -189,5 +200,21 @@ impl Folder {
         let path = self.part(name)?;
         let bytes = fs::read(&path).map_err(|e| Error::io(&path, e))?;
         Ok(Some(bytes.as_chunks().0.iter().copied().map(u64::from_le_bytes).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_of_pieces_is_that_of_the_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for length in [0, 3, PIECE as usize, 2 * PIECE as usize + 5] {
+            let bytes: Vec<_> = (0..length).map(|i| (i % 251) as u8).collect();
+            fs::write(file.path(), &bytes).unwrap();
+            let expected = (length as u64, crc32fast::hash(&bytes));
+            assert_eq!(checksum(file.path()).unwrap(), expected);
+        }
     }
 }

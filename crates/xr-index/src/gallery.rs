@@ -26,7 +26,7 @@ impl Gallery {
         let ids = Ids::new(ids, embeddings.rows())?;
         Rows::of(&embeddings).check_finite(Side::Gallery)?;
         let embeddings =
-            if metric == Metric::Cosine { embeddings.normalized() } else { embeddings };
+            if metric == Metric::Cosine { embeddings.into_normalized() } else { embeddings };
         Ok(Self { embeddings, ids, metric })
     }
 

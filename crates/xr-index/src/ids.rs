@@ -1,7 +1,4 @@
-use std::{
-    collections::{HashMap, HashSet},
-    sync::OnceLock,
-};
+use std::{collections::HashMap, sync::OnceLock};
 
 use crate::{Error, Result};
 
@@ -111,16 +108,33 @@ pub(crate) fn check_new(ids: &[u64], rows: usize, is_there: impl Fn(u64) -> bool
     if ids.len() != rows {
         return Err(Error::IdCount { ids: ids.len(), vectors: rows });
     }
-    let mut seen = HashSet::with_capacity(ids.len());
-    match ids.iter().find(|&&id| is_there(id) || !seen.insert(id)) {
-        Some(&id) => Err(Error::DuplicateId { id }),
+    let taken = ids.iter().copied().find(|&id| is_there(id));
+    match taken.or_else(|| twice(ids)) {
+        Some(id) => Err(Error::DuplicateId { id }),
         None => Ok(()),
     }
+}
+
+/// The smallest id that is there twice.
+fn twice(ids: &[u64]) -> Option<u64> {
+    // As those of most indexes are.
+    if ids.is_sorted_by(|a, b| a < b) {
+        return None;
+    }
+    let mut sorted = ids.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_that_is_there_twice() {
+        let twice = [&[][..], &[3, 7, 9], &[9, 3, 7], &[3, 3], &[9, 3, 7, 9]].map(twice);
+        assert_eq!(twice, [None, None, None, Some(3), Some(9)]);
+    }
 
     #[test]
     fn rows_and_ids_stay_in_step() {

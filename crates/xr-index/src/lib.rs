@@ -28,6 +28,8 @@
 //! ```
 
 mod catalogue;
+#[cfg(feature = "clip-retrieval")]
+mod clip_retrieval;
 mod codes;
 mod error;
 mod exact;
@@ -62,6 +64,8 @@ pub use crate::milvus::{MilvusCatalogue, MilvusIndex, Pushed};
 pub use catalogue::{
     Catalogue, Condition, Config, Found, Item, NewItem, Query, Space, SpaceSummary, Summary,
 };
+#[cfg(feature = "clip-retrieval")]
+pub use clip_retrieval::ClipRetrieval;
 pub use error::{Error, Result, Side};
 pub use exact::ExactIndex;
 pub use exact_i8::ExactI8Index;

@@ -30,14 +30,14 @@ const FILTER: usize = 10_000;
 ///
 /// | setting | value | if absent |
 /// |---|---|---|
-/// | `index` | `HNSW`, `FLAT`, `IVF_FLAT`, `IVF_SQ8`, `IVF_PQ`, `DISKANN` | `HNSW` |
+/// | `index` | `HNSW`, `FLAT`, `IVF_FLAT`, `IVF_SQ8`, `IVF_PQ`, `DISKANN`; or FAISS' string for it, such as `IVF1024,SQ8` | `HNSW` |
 /// | `M`, `efConstruction` | of `HNSW` | 16, 200 |
 /// | `nlist`; `m`, `nbits` | of `IVF…`; of `IVF_PQ` | 1024; 64, 8 |
 /// | `shards` | channels that vectors are written through, by their id | 1 |
 /// | `consistency` | what a search sees of what was written: `strong` everything, `session` what this process wrote, `bounded` and `eventually` what is a little older | `session` |
 ///
-/// The environment variable `MILVUS_TOKEN` says who is asking: `user:password`, or the key of an
-/// API.
+/// `USER:PASSWORD@` or `KEY@` before the host says who is asking, or else the environment variable
+/// `MILVUS_TOKEN`, `USER:PASSWORD` or `KEY`. It is neither shown nor saved.
 ///
 /// What differs from an index in memory: others may change the collection, and
 /// [`len`](VectorIndex::len) is what was there when it was opened, and what was added and removed
@@ -80,7 +80,7 @@ impl MilvusIndex {
         partition.create(&contents)?;
         let mut index = Self::of(partition)?;
         if index.len > 0 {
-            return Err(Error::NotEmpty { collection: uri.into(), vectors: index.len });
+            return Err(Error::NotEmpty { collection: index.name(), vectors: index.len });
         }
         index.write(&ids, embeddings.view())?;
         Ok(index)

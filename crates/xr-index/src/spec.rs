@@ -50,7 +50,7 @@ impl IndexSpec {
             Self::ExactI8 => Box::new(ExactI8Index::with_ids(embeddings, ids, metric)?),
             #[cfg(feature = "faiss")]
             Self::Faiss(factory) => {
-                Box::new(crate::FaissIndex::build(factory, &embeddings, ids, metric)?)
+                Box::new(crate::FaissIndex::build(factory, embeddings, ids, metric)?)
             }
             #[cfg(not(feature = "faiss"))]
             Self::Faiss(factory) => return Err(Error::WithoutFaiss(factory.clone())),

@@ -63,6 +63,7 @@ fn holds(catalogue: &Catalogue, ids: &[u64]) {
     for &id in ids {
         assert_eq!(catalogue.item(id).unwrap(), Some(new(id).item));
         assert_eq!(catalogue.blob(id).unwrap(), Some(new(id).blob));
+        assert_eq!(catalogue.whole(id).unwrap(), Some(new(id)));
         let texts = Query { space: Space::Texts, ..Query::default() };
         for (seed, query) in [(id, Query::default()), (1_000 + id, texts), (2_000 + id, texts)] {
             let found = search(catalogue, seed, query);

@@ -25,7 +25,7 @@ fn model() -> Fingerprint {
 }
 
 fn build(factory: &str, ids: Option<Vec<u64>>) -> FaissIndex {
-    FaissIndex::build(factory, &embeddings(&uniform(500, 0)), ids, Metric::InnerProduct).unwrap()
+    FaissIndex::build(factory, embeddings(&uniform(500, 0)), ids, Metric::InnerProduct).unwrap()
 }
 
 fn search(index: &dyn VectorIndex) -> Hits {

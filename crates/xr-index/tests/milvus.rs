@@ -6,8 +6,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     process::{self, Command},
     sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
 };
 
+use milvus::v2::prelude::*;
 use ndarray::Array2;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -15,8 +18,8 @@ use serde_json::json;
 use tempfile::TempDir;
 use xr_data::{Embeddings, Fingerprint};
 use xr_index::{
-    Catalogue, Config, Found, IndexSpec, Item, Metric, MilvusCatalogue, MilvusIndex, NewItem,
-    Pushed, Query, Space, VectorIndex,
+    Catalogue, Config, Error, Found, IndexSpec, Item, Metric, MilvusCatalogue, MilvusIndex,
+    NewItem, Pushed, Query, Space, VectorIndex,
 };
 
 const DIM: usize = 16;
@@ -119,6 +122,115 @@ fn a_pushed_catalogue_finds_what_the_catalogue_finds() {
     let other = Embeddings::new(vector(0), DIM, Fingerprint::of(["other"]));
     let refused = there.search(&other, &Query::default()).unwrap_err().to_string();
     assert!(refused.contains(model().short()), "{refused}");
+}
+
+/// The server builds the index that the address names, of vectors enough that it does.
+fn an_index_type(index: &str, theirs: IndexType, params: &str, recall: f64) {
+    let (_dir, catalogue) = catalogue(2_000);
+    let uri = address("type") + "?consistency=strong&index=" + index;
+    let pushed = MilvusCatalogue::push(&catalogue, &uri, |_, _| {}).unwrap();
+    assert_eq!((pushed.vectors, pushed.sent), (6_000, 6_000));
+    assert!(pushed.recall >= recall, "{index}: {pushed:?}");
+    let built = built_index(&uri);
+    assert_eq!(built.get_index_type(), theirs);
+    let (said, params) = (format!("{:?}", built.get_extra_params()), params.split_whitespace());
+    params.for_each(|param| assert!(said.contains(param), "{param} in {said}"));
+    let there = MilvusCatalogue::open(&uri).unwrap();
+    for space in Space::ALL {
+        let query = Query { space, ..Query::default() };
+        let found = there.search(&embeddings(20), &query).unwrap();
+        let expected = catalogue.search(&embeddings(20), &query).unwrap();
+        let both = |(a, b): (&Vec<Found>, &Vec<Found>)| {
+            a.iter().filter(|a| b.iter().any(|b| a.item == b.item)).count()
+        };
+        let both: usize = found.iter().zip(&expected).map(both).sum();
+        assert!(both as f64 >= recall * 200., "{index}, {space}: {both} of 200");
+    }
+}
+
+/// What the server says of the only index of a collection, as soon as it is built.
+fn built_index(uri: &str) -> IndexDesc {
+    for _ in 0..120 {
+        let index = described_index(uri);
+        if index.get_pending_rows() == 0 && index.get_indexed_rows() >= index.get_total_rows() {
+            return index;
+        }
+        thread::sleep(Duration::from_millis(500));
+    }
+    panic!("{uri}: no index after a minute");
+}
+
+fn described_index(uri: &str) -> IndexDesc {
+    let (address, _) = uri.split_once('?').unwrap();
+    let collection = address.rsplit('/').next().unwrap();
+    let request = DescribeIndexRequest::builder().collection_name(collection).field_name("vector");
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let client = ClientV2::new(&connection()).await.unwrap();
+        let described = client.describe_index(request.build().unwrap()).await.unwrap();
+        described.indexes()[0].clone()
+    })
+}
+
+fn connection() -> ConnectConfig {
+    let config = ConnectConfig::new().uri(server());
+    env::var("MILVUS_TOKEN").map_or(config.clone(), |token| config.token(token))
+}
+
+#[test]
+#[ignore = "needs a server"]
+fn index_types_of_every_server() {
+    an_index_type("Flat", IndexType::Flat, "", 1.);
+    an_index_type("HNSW8", IndexType::Hnsw, "8 200", 0.9);
+    an_index_type("IVF16,Flat", IndexType::IvfFlat, "16", 0.9);
+    an_index_type("IVF16,SQ8", IndexType::IvfSq8, "16", 0.9);
+}
+
+#[test]
+#[ignore = "needs a whole server"]
+fn whole_index_types() {
+    an_index_type("IVF16,PQ16", IndexType::IvfPq, "16 8", 0.8);
+    // This server takes a DISKANN index and can't build it: it is compiled without one. It searches
+    // the vectors themselves instead.
+    let (_dir, catalogue) = catalogue(2_000);
+    let uri = address("type") + "?consistency=strong&index=DISKANN";
+    push(&catalogue, &uri);
+    assert_eq!(described_index(&uri).get_index_type(), IndexType::DiskAnn);
+}
+
+#[test]
+#[ignore = "needs Milvus Lite"]
+fn lite_lacks_some_index_types() {
+    let (_dir, catalogue) = catalogue(10);
+    for index in ["IVF_PQ&m=8", "DISKANN"] {
+        let uri = address("lacks") + "?index=" + index;
+        let error = MilvusCatalogue::push(&catalogue, &uri, |_, _| {}).unwrap_err().to_string();
+        let name = index.split('&').next().unwrap();
+        assert_eq!(
+            error,
+            format!(
+                "{uri}: Milvus Lite has no index {name}, but HNSW, FLAT, IVF_FLAT, IVF_SQ8; name \
+                 one of these, or another server"
+            )
+        );
+        assert!(matches!(MilvusIndex::open(&uri).unwrap_err(), Error::NoCollection { .. }));
+    }
+}
+
+/// `MILVUS_TOKEN` is that of a server that asks for one.
+#[test]
+#[ignore = "needs a whole server"]
+fn whole_lets_in_only_who_is_known() {
+    let token = env::var("MILVUS_TOKEN").expect("MILVUS_TOKEN, such as root:Milvus");
+    let uri = address("known");
+    let asked_by = |token: &str| uri.replacen("://", &format!("://{token}@"), 1);
+    let rows = || embeddings(10);
+    let build = |uri: &str| MilvusIndex::build(uri, &rows(), None, Metric::L2);
+    let error = build(&asked_by("root:wrong")).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("Milvus, about {uri}: ")), "{error}");
+    assert!(error.contains("auth") && !error.contains("wrong"), "{error}");
+    let index = build(&asked_by(&token)).unwrap();
+    assert_eq!((index.name(), index.len()), (uri.clone(), 10));
+    assert_eq!(MilvusIndex::open(&uri).unwrap().len(), 10);
 }
 
 #[test]
@@ -248,13 +360,12 @@ fn what_is_not_there_or_not_ours() {
 
 /// As another program makes a collection.
 fn make_foreign(name: &str) {
-    use milvus::v2::prelude::*;
     let schema = CollectionSchema::new()
         .add_field(FieldSchema::new().name("id").data_type(DataType::Int64).primary_key(true))
         .add_field(FieldSchema::new().name("v").data_type(DataType::FloatVector).dimension(4));
     let request = CreateCollectionRequest::builder().collection_name(name).schema(schema);
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let client = ClientV2::new(&ConnectConfig::new().uri(server())).await.unwrap();
+        let client = ClientV2::new(&connection()).await.unwrap();
         client.create_collection(request.build().unwrap()).await.unwrap();
     });
 }

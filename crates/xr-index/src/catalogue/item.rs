@@ -34,7 +34,7 @@ pub struct NewItem {
 }
 
 impl NewItem {
-    pub(super) fn vectors(&self, space: Space) -> &[Vec<f32>] {
+    pub(crate) fn vectors(&self, space: Space) -> &[Vec<f32>] {
         match space {
             Space::Pictures => &self.pictures,
             Space::Texts => &self.texts,

@@ -141,6 +141,22 @@ impl Store {
         })
     }
 
+    pub fn whole(&self, id: u64) -> Result<Option<NewItem>> {
+        self.read(|txn| {
+            let row = txn.open_table(ITEMS)?.get(id)?.map(|row| parse::<Row>(row.value()));
+            let Some(Row { item, vectors: [pictures, texts] }) = row.transpose()? else {
+                return Ok(None);
+            };
+            let blob = txn.open_table(BLOBS)?.get(id)?.map(|blob| blob.value().to_vec());
+            Ok(Some(NewItem {
+                item,
+                blob: blob.unwrap_or_default(),
+                pictures: values(txn, Space::Pictures, &pictures)?,
+                texts: values(txn, Space::Texts, &texts)?,
+            }))
+        })
+    }
+
     /// Ids of all items, ascending.
     pub fn ids(&self) -> Result<Vec<u64>> {
         self.read(|txn| {
@@ -191,11 +207,12 @@ impl Store {
         self.read(|txn| Ok(txn.open_table(LOG)?.len()?))
     }
 
-    /// Ids and values of all vectors of a space.
-    pub fn vectors(&self, space: Space) -> Result<(Vec<u64>, Vec<f32>)> {
+    /// Ids and values of all vectors of a space, each of `dim` values.
+    pub fn vectors(&self, space: Space, dim: usize) -> Result<(Vec<u64>, Vec<f32>)> {
         self.read(|txn| {
             let table = txn.open_table(VECTORS[space as usize])?;
-            let (mut ids, mut values) = (vec![], vec![]);
+            let rows = table.len()? as usize;
+            let (mut ids, mut values) = (vec![], Vec::with_capacity(rows * dim));
             for entry in table.iter()? {
                 let (id, vector) = entry?;
                 ids.push(id.value());
@@ -279,6 +296,14 @@ fn meta<T: DeserializeOwned>(txn: &ReadTransaction, name: &str) -> Stored<Option
         Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Vectors of an item.
+fn values(txn: &ReadTransaction, space: Space, vectors: &[u64]) -> Stored<Vec<Vec<f32>>> {
+    let table = txn.open_table(VECTORS[space as usize])?;
+    let vectors =
+        vectors.iter().map(|&id| Ok(table.get(id)?.map(|v| floats(v.value().1).collect())));
+    vectors.filter_map(Stored::transpose).collect()
 }
 
 /// Removes an item; was it there?

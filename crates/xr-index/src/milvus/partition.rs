@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    env, fmt, io,
+    fmt, io,
     ops::Range,
     sync::OnceLock,
     thread,
@@ -13,13 +13,14 @@ use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 use xr_data::Fingerprint;
 
-use super::target::Target;
+use super::target::{Index, Target};
 use crate::{Hit, Metric, Result, error::Error, similarity::Rows, top_k::best_first};
 
 /// Hits for one query that a server gives at most.
 pub(super) const MOST: usize = 16_384;
-/// User and password, `root:Milvus`, or the key of an API.
-const TOKEN: &str = "MILVUS_TOKEN";
+
+/// What Milvus Lite says its version is, in the beginning.
+const LITE: &str = "milvus_lite";
 
 const CONNECTING: Duration = Duration::from_secs(10);
 /// For one attempt of one call.
@@ -103,8 +104,8 @@ impl Partition {
             .rpc_timeout(ATTEMPT)
             .retry(retry)
             .telemetry(TelemetryConfig::new().enabled(false));
-        if let Ok(token) = env::var(TOKEN) {
-            config = config.token(token);
+        if let Some(token) = &target.token {
+            config = config.token(&token.0);
         }
         let client =
             patiently(|e| !is_timeout(e) && passes(e), async || ClientV2::new(&config).await);
@@ -155,11 +156,16 @@ impl Partition {
     /// Makes the collection, its index and the partition, unless they are there.
     ///
     /// # Errors
-    /// [`Error::OtherCollection`] if it is of other contents.
+    /// [`Error::OtherCollection`] if it is of other contents; [`Error::MilvusAddress`] and
+    /// [`Error::NotInLite`] for an index that can't be made.
     pub fn create(&self, contents: &Contents) -> Result<()> {
         match self.contents()? {
             Some(found) => contents.expect(&found, &self.target)?,
-            None => self.create_collection(contents)?,
+            None => {
+                self.target.check_width(contents.dim)?;
+                self.check_server()?;
+                self.create_collection(contents)?;
+            }
         }
         if !self.has_index()? {
             self.create_index(contents.metric)?;
@@ -168,6 +174,23 @@ impl Partition {
             self.create_partition()?;
         }
         Ok(())
+    }
+
+    /// Refuses an index that the server takes and then can't build.
+    fn check_server(&self) -> Result<()> {
+        let Index { name, lite, .. } = self.target.index;
+        let is_lite = || {
+            let version = self.call(|client| async move {
+                let request = GetServerVersionRequest::builder().build()?;
+                client.server_version(request).await
+            });
+            version.map(|version| version.version().starts_with(LITE))
+        };
+        if *lite || !is_lite()? {
+            return Ok(());
+        }
+        let collection = self.target.uri.clone();
+        Err(Error::NotInLite { collection, index: name, has: Target::of_lite() })
     }
 
     fn create_collection(&self, contents: &Contents) -> Result<()> {
