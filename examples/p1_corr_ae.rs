@@ -16,7 +16,7 @@ use std::{error::Error, fs, path::PathBuf};
 
 use clap::Parser;
 use xr::{
-    Device, Encoders, Features, Fitted, FrozenEncoders, Recipe, curves,
+    Device, Encoders, Features, Fitted, FrozenEncoders, InFolder, Recipe, curves,
     data::{
         Corpus, Embeddings, Manifest, Split, SplitSpec,
         dataset::{Strictness, open},
@@ -128,7 +128,8 @@ fn experiment(args: &Args, seed: u64, device: &Device) -> Result<Vec<(&'static s
         let recipe = recipe(preset, args, seed);
         let run = args.out.join(format!("{preset}-{seed}"));
         let bar = &mut Bar::default();
-        let fitted = fit_head(&recipe, &corpus, &encoders, &features, &run, bar)?;
+        let folder = &mut InFolder { run: &run, observer: bar };
+        let fitted = fit_head(&recipe, &corpus, &encoders, &features, folder)?;
         fitted.checkpoint.save(&run.join("checkpoint"))?;
         let log = read_log(&run.join("log.jsonl"))?;
         plot::save(&plot::curves::draw(&curves(&log)), &run.join("curves.png"))?;
@@ -153,7 +154,8 @@ fn from_scratch(args: &Args, seed: u64, corpus: &Corpus, device: &Device) -> Res
     }
     recipe.train.epochs = 6;
     let run = args.out.join(format!("scratch-{seed}"));
-    Ok(fit_from_scratch(&recipe, corpus, &run, device, &mut Bar::default())?)
+    let folder = &mut InFolder { run: &run, observer: &mut Bar::default() };
+    Ok(fit_from_scratch(&recipe, corpus, device, folder)?)
 }
 
 fn recipe(preset: &str, args: &Args, seed: u64) -> Recipe {

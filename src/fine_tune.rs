@@ -6,14 +6,14 @@ use xr_models::{
     Checkpoint, ImagePart, Lower, Upper,
     embed::{Activations, Sight, activations},
 };
-use xr_train::{BoxError, Observer, Texts, UpperBatches, load_best, train};
+use xr_train::{BoxError, Texts, UpperBatches};
 
 use crate::{
-    Encoders, Features, Fitted, FrozenEncoders, Recipe, Result,
+    Encoders, Features, Fitted, FrozenEncoders, Recipe, Result, Training,
     features::device_of,
-    fit::{best, chosen_by, new_head, split},
+    fit::{new_head, split},
     progress,
-    validation::validate,
+    validation::Validator,
 };
 
 /// Pictures and texts that are encoded at a time for a validation.
@@ -30,16 +30,14 @@ struct Frozen<'a> {
 
 /// A split that a model is validated on.
 struct Held<'a> {
-    split: &'a Split,
     /// For each view, for each image encoder.
     views: Vec<Vec<Activations>>,
     texts: &'a Texts<'a>,
     captions: Vec<&'a str>,
 }
 
-/// Trains the last blocks and layers of pretrained encoders together with a head in folder `run`, or
-/// goes on where it stopped. What the encoders' frozen parts make of pictures is kept in folder
-/// `cache`.
+/// Trains the last blocks and layers of pretrained encoders together with a head. What the encoders'
+/// frozen parts make of pictures is kept in folder `cache`.
 ///
 /// # Errors
 /// As [`fit_head`](crate::fit_head), and those of [`Model::cut`](xr_models::Model::cut).
@@ -52,8 +50,7 @@ pub fn fit_tuned(
     encoders: &FrozenEncoders,
     features: &Features,
     cache: &Path,
-    run: &Path,
-    observer: &mut dyn Observer,
+    training: &mut impl Training,
 ) -> Result<Fitted> {
     let Encoders::Pretrained { tuning: Some(tuning), .. } = &recipe.encoders else {
         panic!("`fit_tuned` takes a recipe that says what of pretrained encoders is tuned");
@@ -62,6 +59,10 @@ pub fn fit_tuned(
     let (config, head) = new_head(recipe, encoders, &features.of(&train_split));
     let Checkpoint { config, tokenizer, model } = encoders.with_head(config, head, recipe.views);
     let (lower, upper) = model.cut(&tuning.blocks, tuning.layers)?;
+    let upper = match tuning.adapters {
+        Some(rank) => upper.with_adapters(rank, recipe.train.seed),
+        None => upper,
+    };
     let frozen = Frozen { corpus, parts: &config.image, lower: &lower, cache };
     let views: Vec<_> = recipe.views.each().iter().map(|&view| Sight::View(view)).collect();
     let crops = (0..tuning.crops).map(|number| Sight::Crop(tuning.crop, number));
@@ -70,7 +71,6 @@ pub fn fit_tuned(
         views: frozen.see(&dev_split, views.iter().copied())?,
         texts: &texts,
         captions: corpus.texts(&dev_split).collect(),
-        split: &dev_split,
     };
     let seen = frozen.see(&train_split, views.into_iter().chain(crops))?;
     let batches = UpperBatches::new(
@@ -80,14 +80,14 @@ pub fn fit_tuned(
         &train_split.picture_of,
         &recipe.train,
     );
+    let validator = Validator::new(recipe, corpus, &train_split, &dev_split);
     let validate = |upper: &Upper| -> Result<_, BoxError> {
-        Ok(validate(recipe, &upper.features, &held.features(upper)?, held.split)?)
+        Ok(validator.measure(&upper.features, &held.features(upper)?)?)
     };
-    let trained = train(upper.clone(), &batches, &recipe.train, validate, run, observer)?;
-    let upper = load_best(upper, run, chosen_by(&recipe.train))?;
+    let (upper, best) = training.train(upper, &batches, &recipe.train, validate)?;
     let model = upper.join(lower.clone());
     let checkpoint = Checkpoint { config: config.clone(), tokenizer: tokenizer.clone(), model };
-    Ok(Fitted { checkpoint, best: best(trained)? })
+    Ok(Fitted { checkpoint, best })
 }
 
 impl Frozen<'_> {
@@ -170,9 +170,10 @@ mod tests {
         head::DualEncoderConfig,
         weights_fingerprint,
     };
-    use xr_train::{Event, read_log};
+    use xr_train::{Event, Observer, read_log};
 
     use super::*;
+    use crate::{InFolder, validation::validate};
 
     /// Encoders of three stages and of two layers, with random weights.
     fn encoders(corpus: &Corpus) -> FrozenEncoders {
@@ -192,7 +193,7 @@ mod tests {
         FrozenEncoders::of(Checkpoint { config, tokenizer, model })
     }
 
-    fn recipe() -> Recipe {
+    fn recipe(adapters: Option<usize>) -> Recipe {
         let (image, text) = (vec![], "".into());
         let encoders = Encoders::Pretrained { image, text, tuning: None };
         let mut recipe = Recipe::fine_tuned("synthetic", encoders);
@@ -200,6 +201,7 @@ mod tests {
             unreachable!()
         };
         (tuning.blocks, tuning.layers, tuning.crops) = (vec![2], 1, 1);
+        tuning.adapters = adapters;
         recipe.views = Views::WithFlip;
         recipe.head = HeadConfig::DualEncoder(DualEncoderConfig::new().with_latent(8));
         (recipe.train.batch_size, recipe.train.epochs) = (16, 3);
@@ -213,36 +215,50 @@ mod tests {
     }
 
     /// What `fit_tuned` makes in folder `run`.
-    fn fitted(run: &Path, cache: &Path, observer: &mut dyn Observer) -> Result<(Fitted, Corpus)> {
+    fn fitted(
+        recipe: &Recipe,
+        run: &Path,
+        cache: &Path,
+        observer: &mut dyn Observer,
+    ) -> Result<(Fitted, Corpus)> {
         let mut corpus = generate(&SyntheticConfig { pictures: 60, ..Default::default() });
-        let (recipe, encoders) = (recipe(), encoders(&corpus));
+        let encoders = encoders(&corpus);
         let features = encoders.features(&mut corpus, recipe.views, cache, true)?;
-        let fitted = fit_tuned(&recipe, &corpus, &encoders, &features, cache, run, observer)?;
+        let fitted = fit_tuned(
+            recipe,
+            &corpus,
+            &encoders,
+            &features,
+            cache,
+            &mut InFolder { run, observer },
+        )?;
         Ok((fitted, corpus))
     }
 
     #[test]
     fn the_whole_model_is_what_was_validated() {
         let _turn = alone();
-        let dir = tempfile::tempdir().unwrap();
-        let (fitted, mut corpus) = fitted(&dir.path().join("run"), dir.path(), &mut ()).unwrap();
-        let checkpoint = fitted.checkpoint;
-        let recipe = recipe();
-        // Through pixels, tokens and unfolded batch norms, not activations.
-        let whole = FrozenEncoders::of(checkpoint.clone());
-        let features = whole.features(&mut corpus, recipe.views, dir.path(), true).unwrap();
-        let dev = corpus.split("dev").unwrap();
-        let model = &checkpoint.model.features;
-        let found = validate(&recipe, model, &features.of(&dev), &dev).unwrap();
-        assert_eq!(found.metrics, fitted.best.metrics);
-        assert!((found.loss - fitted.best.loss).abs() < 1e-5, "{found:?}");
+        for recipe in [recipe(None), recipe(Some(2))] {
+            let dir = tempfile::tempdir().unwrap();
+            let run = dir.path().join("run");
+            let (fitted, mut corpus) = fitted(&recipe, &run, dir.path(), &mut ()).unwrap();
+            let checkpoint = fitted.checkpoint;
+            // Through pixels, tokens and unfolded batch norms, not activations.
+            let whole = FrozenEncoders::of(checkpoint.clone());
+            let features = whole.features(&mut corpus, recipe.views, dir.path(), true).unwrap();
+            let dev = corpus.split("dev").unwrap();
+            let model = &checkpoint.model.features;
+            let found = validate(&recipe, model, &features.of(&dev), &dev).unwrap();
+            assert_eq!(found.metrics, fitted.best.metrics);
+            assert!((found.loss - fitted.best.loss).abs() < 1e-5, "{found:?}");
+            assert_only_the_upper_part_changed(checkpoint, &corpus, recipe.views);
+        }
+    }
 
-        let original = encoders(&corpus).with_head(
-            checkpoint.config.features.clone(),
-            checkpoint.model.features.clone(),
-            recipe.views,
-        );
-        let [was, is] = [original.model, checkpoint.model].map(|m| m.cut(&[2], 1).unwrap());
+    fn assert_only_the_upper_part_changed(trained: Checkpoint, corpus: &Corpus, views: Views) {
+        let (config, head) = (trained.config.features, trained.model.features.clone());
+        let original = encoders(corpus).with_head(config, head, views);
+        let [was, is] = [original.model, trained.model].map(|m| m.cut(&[2], 1).unwrap());
         let weights = |lower: &Lower| {
             (weights_fingerprint(&lower.image[0]), weights_fingerprint(&lower.text))
         };
@@ -254,17 +270,22 @@ mod tests {
     #[test]
     fn interrupted_and_resumed_it_ends_with_the_same_weights() {
         let _turn = alone();
-        let dir = tempfile::tempdir().unwrap();
-        let run = |name: &str| dir.path().join(name);
-        let whole = fitted(&run("whole"), dir.path(), &mut ()).unwrap().0;
-        let mut stop = |event: Event<'_>| match event {
-            Event::Step(step) if step.step == 8 => ControlFlow::Break(()),
-            _ => ControlFlow::Continue(()),
-        };
-        // The first epoch of three is done, so there is something to return.
-        fitted(&run("cut"), dir.path(), &mut stop).unwrap();
-        assert_eq!(read_log(&run("cut").join("log.jsonl")).unwrap().len(), 1);
-        let resumed = fitted(&run("cut"), dir.path(), &mut ()).unwrap().0;
-        assert_eq!(resumed.checkpoint.fingerprint(), whole.checkpoint.fingerprint());
+        for recipe in [recipe(None), recipe(Some(2))] {
+            let dir = tempfile::tempdir().unwrap();
+            let run = |name: &str, observer: &mut dyn Observer| {
+                fitted(&recipe, &dir.path().join(name), dir.path(), observer).unwrap().0
+            };
+            let whole = run("whole", &mut ());
+            let mut stop = |event: Event<'_>| match event {
+                Event::Step(step) if step.step == 8 => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            };
+            // The first epoch of three is done, so there is something to return.
+            run("cut", &mut stop);
+            let log = read_log(&dir.path().join("cut").join("log.jsonl")).unwrap();
+            assert_eq!(log.len(), 1);
+            let resumed = run("cut", &mut ());
+            assert_eq!(resumed.checkpoint.fingerprint(), whole.checkpoint.fingerprint());
+        }
     }
 }

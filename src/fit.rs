@@ -1,39 +1,61 @@
-use std::path::Path;
-
 use burn::tensor::Device;
 use xr_data::{Corpus, Split, Tokenizer};
 use xr_models::{
     Checkpoint, FeatureModel, FeatureModelConfig, ImagePart, Model, ModelConfig, TextPart, ZScore,
     encoder::{ImageEncoderConfig, TextEncoderConfig},
 };
-use xr_train::{
-    BoxError, FeatureBatches, Observer, PairBatches, TrainConfig, Trained, Validation, load_best,
-    train,
+use xr_train::{BoxError, FeatureBatches, PairBatches, Validation};
+
+use crate::{
+    Encoders, Error, Features, FrozenEncoders, Options, Recipe, Result, Training, fit_tuned,
+    validation::Validator,
 };
 
-use crate::{Encoders, Error, Features, FrozenEncoders, Recipe, Result, validation::validate};
-
-/// The complete model of the best epoch by the metric of [`TrainConfig::select`], or by validation
-/// loss where there is none.
+/// The complete model that a training kept.
 #[derive(Debug)]
 pub struct Fitted {
     /// The model.
     pub checkpoint: Checkpoint,
-    /// What was measured after that epoch.
+    /// What was measured of it.
     pub best: Validation,
 }
 
-/// Trains a head on cached features in folder `run`, or goes on where it stopped.
+/// Trains what `recipe` describes. Pictures that can't be decoded leave `corpus`.
 ///
 /// # Errors
-/// [`Error::EmptySplit`] if `train` or `dev` has no captions; those of [`train`].
+/// Those of the weights and of [`fit_head`], [`fit_tuned`] or [`fit_from_scratch`].
+pub(crate) fn fit(
+    recipe: &Recipe,
+    corpus: &mut Corpus,
+    options: &Options,
+    device: &Device,
+    training: &mut impl Training,
+) -> Result<Fitted> {
+    let Encoders::Pretrained { image, text, tuning } = &recipe.encoders else {
+        return fit_from_scratch(recipe, corpus, device, training);
+    };
+    let (encoders, cache) = (FrozenEncoders::load(image, text, device)?, &options.cache);
+    // Dropping pictures leaves the splits without them.
+    let features = encoders.features(corpus, recipe.views, cache, options.strict)?;
+    match tuning {
+        None => fit_head(recipe, corpus, &encoders, &features, training),
+        Some(_) => {
+            let cache = cache.join("activations");
+            fit_tuned(recipe, corpus, &encoders, &features, &cache, training)
+        }
+    }
+}
+
+/// Trains a head on cached features.
+///
+/// # Errors
+/// [`Error::EmptySplit`] if `train` or `dev` has no captions; those of the training.
 pub fn fit_head(
     recipe: &Recipe,
     corpus: &Corpus,
     encoders: &FrozenEncoders,
     features: &Features,
-    run: &Path,
-    observer: &mut dyn Observer,
+    training: &mut impl Training,
 ) -> Result<Fitted> {
     let [train_split, dev_split] = [split(corpus, "train")?, split(corpus, "dev")?];
     let (of_train, of_dev) = (features.of(&train_split), features.of(&dev_split));
@@ -41,16 +63,13 @@ pub fn fit_head(
     let views = of_train.image.iter().collect();
     let batches =
         FeatureBatches::new(views, &of_train.text, &train_split.picture_of, &recipe.train);
-    let validate =
-        |model: &FeatureModel| validate(recipe, model, &of_dev, &dev_split).map_err(BoxError::from);
-    let trained = train(model.clone(), &batches, &recipe.train, validate, run, observer)?;
-    let head = load_best(model, run, chosen_by(&recipe.train))?;
-    let checkpoint = encoders.with_head(config, head, recipe.views);
-    Ok(Fitted { checkpoint, best: best(trained)? })
+    let validator = Validator::new(recipe, corpus, &train_split, &dev_split);
+    let validate = |model: &FeatureModel| validator.measure(model, &of_dev).map_err(BoxError::from);
+    let (head, best) = training.train(model, &batches, &recipe.train, validate)?;
+    Ok(Fitted { checkpoint: encoders.with_head(config, head, recipe.views), best })
 }
 
-/// Trains encoders and head together from random weights in folder `run`, or goes on where it
-/// stopped.
+/// Trains encoders and head together from random weights.
 ///
 /// # Errors
 /// As [`fit_head`].
@@ -60,9 +79,8 @@ pub fn fit_head(
 pub fn fit_from_scratch(
     recipe: &Recipe,
     corpus: &Corpus,
-    run: &Path,
     device: &Device,
-    observer: &mut dyn Observer,
+    training: &mut impl Training,
 ) -> Result<Fitted> {
     let [train_split, dev_split] = [split(corpus, "train")?, split(corpus, "dev")?];
     let (config, tokenizer) = scratch(recipe, corpus, &train_split)?;
@@ -71,20 +89,14 @@ pub fn fit_from_scratch(
         .with_augment(&recipe.augment);
     let checkpoint =
         |model| Checkpoint { config: config.clone(), tokenizer: tokenizer.clone(), model };
+    let validator = Validator::new(recipe, corpus, &train_split, &dev_split);
     let validate = |model: &Model| -> Result<_, BoxError> {
         let encoders = FrozenEncoders::of(checkpoint(model.clone()));
         let features = encoders.features_of(corpus, &dev_split, recipe.views)?;
-        Ok(validate(recipe, &model.features, &features, &dev_split)?)
+        Ok(validator.measure(&model.features, &features)?)
     };
-    let trained = train(model.clone(), &batches, &recipe.train, validate, run, observer)?;
-    let model = load_best(model, run, chosen_by(&recipe.train))?;
-    Ok(Fitted { checkpoint: checkpoint(model), best: best(trained)? })
-}
-
-/// What was measured after the epoch that is kept.
-pub(crate) fn best<M>(trained: Trained<M>) -> Result<Validation> {
-    let best = trained.best_metric.or(trained.best_loss);
-    best.map(|best| best.validation).ok_or(Error::NoEpoch)
+    let (model, best) = training.train(model, &batches, &recipe.train, validate)?;
+    Ok(Fitted { checkpoint: checkpoint(model), best })
 }
 
 pub(crate) fn split(corpus: &Corpus, name: &str) -> Result<Split> {
@@ -93,10 +105,6 @@ pub(crate) fn split(corpus: &Corpus, name: &str) -> Result<Split> {
         return Err(Error::EmptySplit { corpus: corpus.name.clone(), split: name.into() });
     }
     Ok(split)
-}
-
-pub(crate) fn chosen_by(config: &TrainConfig) -> &str {
-    config.select.as_deref().unwrap_or("loss")
 }
 
 /// A head with the statistics of the training split's features.

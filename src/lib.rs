@@ -31,12 +31,14 @@ mod features;
 mod fine_tune;
 mod fit;
 mod gallery;
+mod one_batch;
 mod pack;
 mod progress;
 mod recipe;
 mod retriever;
 mod run;
 mod shelf;
+mod training;
 mod validation;
 
 pub use xr_data as data;
@@ -54,11 +56,13 @@ pub use features::{Features, FrozenEncoders};
 pub use fine_tune::fit_tuned;
 pub use fit::{Fitted, fit_from_scratch, fit_head};
 pub use gallery::gallery;
+pub use one_batch::overfit_one_batch;
 pub use pack::{Reduction, pack};
 pub use progress::bar as progress_bar;
 pub use recipe::{Encoders, FineTuning, PRESETS, Recipe};
 pub use retriever::Retriever;
 pub use run::{Options, Run, TrainedRun};
 pub use shelf::{Listing, Match, Shelf, Update};
+pub use training::{InFolder, Training};
 
 use run::{read_json, write_json};

@@ -81,6 +81,10 @@ pub struct FineTuning {
     pub blocks: Vec<usize>,
     /// The last layers of the text encoder that are trained.
     pub layers: usize,
+    /// Train LoRA adapters of this rank in place of the layers' weights; they want a learning rate
+    /// about ten times as high.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapters: Option<usize>,
     /// Random parts of each picture that are seen besides its [views](Recipe::views); each takes
     /// disk space.
     pub crops: u32,
@@ -267,7 +271,7 @@ impl Recipe {
 /// Three random parts of each picture, of half of it or more.
 fn fine_tuning() -> FineTuning {
     let crop = RandomCrop { area: [0.5, 1.0], aspect: [0.8, 1.25] };
-    FineTuning { blocks: vec![], layers: 4, crops: 3, crop }
+    FineTuning { blocks: vec![], layers: 4, adapters: None, crops: 3, crop }
 }
 
 #[cfg(test)]

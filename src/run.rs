@@ -15,8 +15,7 @@ use xr_models::{Checkpoint, embed};
 use xr_train::{Observer, Validation, Warning, diagnose, read_log};
 
 use crate::{
-    Encoders, Error, FrozenEncoders, Recipe, Result, Retriever, curves, fit_from_scratch, fit_head,
-    fit_tuned, progress, retriever::embeddings,
+    Error, InFolder, Recipe, Result, Retriever, curves, fit::fit, progress, retriever::embeddings,
 };
 
 const RECIPE: &str = "recipe.json";
@@ -99,25 +98,8 @@ impl Run {
         let run = Self::create(recipe, dir)?;
         let mut corpus = run.corpus(options)?;
         let training = dir.join(TRAINING);
-        let trained = match &recipe.encoders {
-            Encoders::Pretrained { image, text, tuning } => {
-                let encoders = FrozenEncoders::load(image, text, device)?;
-                let cache = &options.cache;
-                // Dropping pictures leaves the splits without them.
-                let features =
-                    encoders.features(&mut corpus, recipe.views, cache, options.strict)?;
-                let (c, e, f) = (&corpus, &encoders, &features);
-                match tuning {
-                    None => fit_head(recipe, c, e, f, &training, observer)?,
-                    Some(_) => {
-                        fit_tuned(recipe, c, e, f, &cache.join("activations"), &training, observer)?
-                    }
-                }
-            }
-            Encoders::Scratch { .. } => {
-                fit_from_scratch(recipe, &corpus, &training, device, observer)?
-            }
-        };
+        let folder = &mut InFolder { run: &training, observer };
+        let trained = fit(recipe, &mut corpus, options, device, folder)?;
         trained.checkpoint.save(&dir.join(CHECKPOINT))?;
         write_json(&dir.join(MANIFESTS), &Manifest::of_each(&corpus))?;
         let records = read_log(&training.join("log.jsonl"))?;
@@ -153,9 +135,7 @@ impl Run {
     /// # Errors
     /// Of the data set.
     pub fn corpus(&self, options: &Options) -> Result<Corpus> {
-        let mut corpus = dataset::open(&self.recipe.data, options.strictness())?;
-        self.recipe.split.apply(&mut corpus, self.recipe.split_seed);
-        Ok(corpus)
+        corpus(&self.recipe, options)
     }
 
     /// The model of the best epoch.
@@ -212,6 +192,13 @@ impl Run {
         }
         Ok(Self { dir: dir.into(), recipe: recipe.clone() })
     }
+}
+
+/// The corpus of `recipe`, with its splits.
+pub(crate) fn corpus(recipe: &Recipe, options: &Options) -> Result<Corpus> {
+    let mut corpus = dataset::open(&recipe.data, options.strictness())?;
+    recipe.split.apply(&mut corpus, recipe.split_seed);
+    Ok(corpus)
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {

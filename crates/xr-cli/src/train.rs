@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde_json::Value;
@@ -25,8 +29,8 @@ pub struct Train {
     #[arg(long, value_name = "DATA", required_unless_present = "recipe")]
     data: Option<String>,
     /// Folder to train in.
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "overfit_one_batch")]
+    out: Option<PathBuf>,
     /// What to train.
     #[arg(long, value_name = "NAME", default_value = "dual-encoder", value_parser = PRESETS)]
     preset: String,
@@ -55,6 +59,12 @@ pub struct Train {
     /// Grid search: {"grid": {"train.optimizer.lr": [1e-3, 1e-4]}, "select": "R@5"}.
     #[arg(long, value_name = "FILE")]
     grid: Option<PathBuf>,
+    /// A self test before a long run: can one batch be learned by heart?
+    ///
+    /// Trains on 32 pairs over and over, at most 200 steps, and leaves no run behind. If they aren't
+    /// learned it says what is likely wrong, and fails.
+    #[arg(long, conflicts_with = "grid")]
+    overfit_one_batch: bool,
 }
 
 /// The file of a grid search; what it starts from comes from the command line.
@@ -68,35 +78,14 @@ struct Grid {
 impl Train {
     pub fn run(&self, global: &Global) -> Result<()> {
         let recipe = self.recipe()?;
-        match &self.grid {
-            Some(path) => self.search(recipe, serde_json::from_str(&read(path)?)?, global),
-            None => self.train(&recipe, global),
+        match (&self.out, &self.grid) {
+            (_, _) if self.overfit_one_batch => overfit(&recipe, global),
+            (Some(out), Some(grid)) => {
+                search(recipe, serde_json::from_str(&read(grid)?)?, out, global)
+            }
+            (Some(out), None) => train(&recipe, out, global),
+            (None, _) => unreachable!("clap requires it"),
         }
-    }
-
-    fn train(&self, recipe: &Recipe, global: &Global) -> Result<()> {
-        let (options, device) = (global.options(), global.device()?);
-        let trained = Run::train(recipe, &self.out, &options, &device, &mut Bar::default())?;
-        report_skipped(&trained.skipped);
-        for warning in &trained.warnings {
-            eprintln!("warning: {warning}");
-        }
-        let run = trained.run;
-        println!("{}", run.retriever(&device)?.score(&run.corpus(&options)?, "dev", &options)?);
-        println!("the run is in {}; search it after", self.out.display());
-        println!("    xr embed --data {} --in {}", recipe.data, self.out.display());
-        Ok(())
-    }
-
-    fn search(&self, base: Recipe, Grid { grid, select }: Grid, global: &Global) -> Result<()> {
-        let (options, device) = (global.options(), global.device()?);
-        let search = Search { base, grid, select };
-        let ranked = xr::train::search::search(&search, &self.out, |recipe: &Recipe, dir| {
-            let trained = Run::train(recipe, dir, &options, &device, &mut Bar::default())?;
-            Ok::<Validation, _>(trained.best)
-        })?;
-        print!("{ranked}");
-        Ok(())
     }
 
     fn recipe(&self) -> Result<Recipe> {
@@ -126,6 +115,46 @@ impl Train {
             recipe.views = Views::WithFlip;
         }
         recipe
+    }
+}
+
+fn train(recipe: &Recipe, out: &Path, global: &Global) -> Result<()> {
+    let (options, device) = (global.options(), global.device()?);
+    let trained = Run::train(recipe, out, &options, &device, &mut Bar::default())?;
+    report_skipped(&trained.skipped);
+    for warning in &trained.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let run = trained.run;
+    println!("{}", run.retriever(&device)?.score(&run.corpus(&options)?, "dev", &options)?);
+    println!("the run is in {}; search it after", out.display());
+    println!("    xr embed --data {} --in {}", recipe.data, out.display());
+    Ok(())
+}
+
+fn search(base: Recipe, Grid { grid, select }: Grid, out: &Path, global: &Global) -> Result<()> {
+    let (options, device) = (global.options(), global.device()?);
+    let search = Search { base, grid, select };
+    let ranked = xr::train::search::search(&search, out, |recipe: &Recipe, dir| {
+        let trained = Run::train(recipe, dir, &options, &device, &mut Bar::default())?;
+        Ok::<Validation, _>(trained.best)
+    })?;
+    print!("{ranked}");
+    Ok(())
+}
+
+fn overfit(recipe: &Recipe, global: &Global) -> Result<()> {
+    let (options, device) = (global.options(), global.device()?);
+    let report = xr::overfit_one_batch(recipe, &options, &device, &mut Bar::default())?;
+    println!("{report}");
+    match report.failure() {
+        Some(failure) => Err(failure.to_string().into()),
+        None => {
+            println!(
+                "the model can learn; whether captions belong to their pictures, this doesn't show"
+            );
+            Ok(())
+        }
     }
 }
 
