@@ -168,6 +168,10 @@ fn train_eval_embed_search() {
     let packed = ["eval", "--in", "small", "--data", "synthetic:60", "--split", "test", "--json"];
     let scores: Value = serde_json::from_str(&succeeds(dir, &packed)).unwrap();
     assert_eq!(scores["text_to_image"]["R@10"]["value"], 1.0);
+    assert_eq!(
+        fails(dir, &["eval", "--in", "small"]),
+        "xr: small: a packed model doesn't name data to score it on; give --data DATA"
+    );
 
     // The same data is accepted, another part is not.
     fs::write(dir.join("test.json"), &json).unwrap();
