@@ -299,6 +299,12 @@ mod tests {
             corpus(4).split("test").unwrap_err().to_string(),
             "the corpus `test` has no split `test`; it has dev, and all"
         );
+        let without = Corpus { splits: BTreeMap::new(), ..corpus(4) };
+        assert_eq!(
+            without.split("test").unwrap_err().to_string(),
+            "the corpus `test` has no split `test`; it has only all of it; `xr train --split \
+             random-80-10-10` draws train, dev and test"
+        );
     }
 
     #[test]

@@ -208,5 +208,8 @@ fn columns(names: &[String]) -> String {
 }
 
 fn list(splits: &[String]) -> String {
-    splits.iter().map(|s| format!("{s}, ")).collect::<String>() + "and all"
+    match splits {
+        [] => "only all of it; `xr train --split random-80-10-10` draws train, dev and test".into(),
+        splits => splits.iter().map(|s| format!("{s}, ")).collect::<String>() + "and all",
+    }
 }
