@@ -222,7 +222,8 @@ impl OneBatch {
 impl fmt::Display for OneBatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rows, found, steps, lr, loss, parts, .. } = self;
-        writeln!(f, "one batch of {rows} captions, {steps} steps with learning rate {lr:e}")?;
+        let made = if *steps == 1 { "step" } else { "steps" };
+        writeln!(f, "one batch of {rows} captions, {steps} {made} with learning rate {lr:e}")?;
         writeln!(f, "    loss: {:.3}, then {:.3}", loss[0], loss[1])?;
         for (name, [first, last]) in parts {
             let chance = match name.as_str() {
