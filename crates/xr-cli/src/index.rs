@@ -36,6 +36,8 @@ pub enum Index {
     Verify(Verify),
     Tune(Tune),
     Push(Push),
+    Import(Import),
+    Export(Export),
 }
 
 impl Index {
@@ -48,6 +50,8 @@ impl Index {
             Self::Verify(verify) => verify.run(),
             Self::Tune(tune) => tune.run(),
             Self::Push(push) => push.run(),
+            Self::Import(import) => import.run(),
+            Self::Export(export) => export.run(),
         }
     }
 }
@@ -309,6 +313,61 @@ impl Push {
     #[cfg(not(feature = "milvus"))]
     fn run(&self) -> Result<()> {
         Err(xr::index::Error::WithoutMilvus(self.to.clone()).into())
+    }
+}
+
+/// Makes a catalogue of embeddings that clip-retrieval's `clip inference` made.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Folder for the catalogue.
+    catalogue: PathBuf,
+    /// Folder with img_emb/, text_emb/ and metadata/.
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// What made the embeddings: of one of xr's models the `made_by` of `xr index info --json`, or
+    /// any name of another. Queries must be of the same.
+    #[arg(long, value_name = "NAME")]
+    made_by: String,
+}
+
+impl Import {
+    #[cfg(feature = "clip-retrieval")]
+    fn run(&self) -> Result<()> {
+        let folder = xr::index::ClipRetrieval::open(&self.from)?;
+        let config = Config::new(self.made_by.clone().into(), folder.dim());
+        let catalogue = Catalogue::create(&self.catalogue, config)?;
+        println!("{} pictures added", folder.put_into(&catalogue, item_id)?);
+        Ok(())
+    }
+
+    #[cfg(not(feature = "clip-retrieval"))]
+    fn run(&self) -> Result<()> {
+        Err(xr::index::Error::WithoutClipRetrieval { path: self.from.clone() }.into())
+    }
+}
+
+/// Writes a catalogue's embeddings as clip-retrieval serves them (`clip back`), one picture and one
+/// caption of each item; with FAISS compiled in, indexes too.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Folder of the catalogue.
+    catalogue: PathBuf,
+    /// Folder for img_emb/, text_emb/, metadata/, image.index and text.index.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+}
+
+impl Export {
+    #[cfg(feature = "clip-retrieval")]
+    fn run(&self) -> Result<()> {
+        let rows = xr::index::ClipRetrieval::write(&open(&self.catalogue)?, &self.to)?;
+        println!("{rows} rows written");
+        Ok(())
+    }
+
+    #[cfg(not(feature = "clip-retrieval"))]
+    fn run(&self) -> Result<()> {
+        Err(xr::index::Error::WithoutClipRetrieval { path: self.to.clone() }.into())
     }
 }
 
