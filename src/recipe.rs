@@ -83,7 +83,7 @@ pub struct FineTuning {
     pub layers: usize,
     /// Train LoRA adapters of this rank in place of the layers' weights; they want a learning rate
     /// about ten times as high.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub adapters: Option<usize>,
     /// Random parts of each picture that are seen besides its [views](Recipe::views); each takes
     /// disk space.
