@@ -150,14 +150,14 @@ fn an_index_type(index: &str, theirs: IndexType, params: &str, recall: f64) {
 
 /// What the server says of the only index of a collection, as soon as it is built.
 fn built_index(uri: &str) -> IndexDesc {
-    for _ in 0..120 {
+    for _ in 0..600 {
         let index = described_index(uri);
         if index.get_pending_rows() == 0 && index.get_indexed_rows() >= index.get_total_rows() {
             return index;
         }
         thread::sleep(Duration::from_millis(500));
     }
-    panic!("{uri}: no index after a minute");
+    panic!("{uri}: no index after five minutes");
 }
 
 fn described_index(uri: &str) -> IndexDesc {
