@@ -5,6 +5,8 @@ use std::{
 
 use xr_data::Fingerprint;
 
+use crate::spec::without_token;
+
 /// What can go wrong with an index, each as a sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -109,8 +111,9 @@ pub enum Error {
     },
     /// A collection on Milvus servers, and no client for them.
     #[error(
-        "{0} is a collection on Milvus servers, for which this program was built without a client; \
-         build it with `--features milvus`"
+        "{} is a collection on Milvus servers, for which this program was built without a client; \
+         build it with `--features milvus`",
+        without_token(.0).0
     )]
     WithoutMilvus(String),
     /// Text that is no address of a collection.
@@ -230,8 +233,9 @@ pub enum Error {
     },
     /// A catalogue's own index on servers.
     #[error(
-        "{0}: a catalogue's own index is in its folder; `xr index push` brings a catalogue to Milvus \
-         servers"
+        "{}: a catalogue's own index is in its folder; `xr index push` brings a catalogue to Milvus \
+         servers",
+        without_token(.0).0
     )]
     Elsewhere(String),
     /// A folder without an index.
@@ -403,7 +407,7 @@ mod tests {
              `--features faiss`, or use exact or exact-i8"
         );
         assert_eq!(
-            said(Error::WithoutMilvus("http://h:1/c".into())),
+            said(Error::WithoutMilvus("http://root:Milvus@h:1/c".into())),
             "http://h:1/c is a collection on Milvus servers, for which this program was built \
              without a client; build it with `--features milvus`"
         );

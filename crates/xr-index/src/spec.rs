@@ -84,14 +84,27 @@ pub fn open(dir: &Path) -> Result<Box<dyn VectorIndex>> {
     })
 }
 
+/// An address without who is asking, and who that is.
+pub(crate) fn without_token(uri: &str) -> (String, Option<&str>) {
+    let split = || {
+        let (scheme, rest) = uri.split_once("://")?;
+        let host = rest.split(['/', '?']).next()?;
+        let (token, host) = host.rsplit_once('@')?;
+        let behind = &rest[token.len() + 1 + host.len()..];
+        Some((format!("{scheme}://{host}{behind}"), token))
+    };
+    split().map_or_else(|| (uri.into(), None), |(uri, token)| (uri, Some(token)))
+}
+
+/// Without the token of an address.
 impl fmt::Display for IndexSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Exact => "exact",
-            Self::ExactI8 => "exact-i8",
-            Self::Faiss(factory) => factory,
-            Self::Milvus(uri) => uri,
-        })
+        match self {
+            Self::Exact => f.write_str("exact"),
+            Self::ExactI8 => f.write_str("exact-i8"),
+            Self::Faiss(factory) => f.write_str(factory),
+            Self::Milvus(uri) => f.write_str(&without_token(uri).0),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, BufWriter, Read, Write},
+    io::{self, BufReader, BufWriter, Read, Seek, Write},
     path::{Path, PathBuf},
 };
 
@@ -29,12 +29,18 @@ pub(super) struct Reader {
 
 impl Reader {
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let mut file = BufReader::new(file);
-        let header = header(&mut file).map_err(|e| Error::io(path, e))?;
+        let io = |e| Error::io(path, e);
+        let mut file = BufReader::new(File::open(path).map_err(io)?);
+        let header = header(&mut file).map_err(io)?;
         let (rows, dim, width) = parse(&header).ok_or_else(|| {
             wrong(path, &format!("expected rows of f2 or f4 in NumPy's format, found {header:?}"))
         })?;
+        let there =
+            file.get_ref().metadata().map_err(io)?.len() - file.stream_position().map_err(io)?;
+        if rows.checked_mul(dim).and_then(|n| n.checked_mul(width)) != usize::try_from(there).ok() {
+            let expected = format!("expected {rows} × {dim} values of {width} bytes");
+            return Err(wrong(path, &format!("{expected} behind the header, found {there} bytes")));
+        }
         Ok(Self { file, path: path.into(), rows, dim, width })
     }
 
@@ -139,6 +145,20 @@ mod tests {
         assert_eq!(reader.read(1).unwrap(), [1., 2.]);
         assert_eq!(reader.read(2).unwrap(), [0., 0., 0.25, -4.]);
         assert!(reader.read(1).unwrap_err().to_string().contains("img_emb_0.npy"));
+    }
+
+    #[test]
+    fn more_than_the_file_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("img_emb_0.npy");
+        let refused = |rows, dim| {
+            Writer::create(&path, rows, dim).unwrap().finish().unwrap();
+            Reader::open(&path).unwrap_err().to_string()
+        };
+        let found = "behind the header, found 0 bytes";
+        assert!(refused(3, 2).contains(&format!("expected 3 × 2 values of 4 bytes {found}")));
+        // Of these the number of bytes is no number that a computer has.
+        assert!(refused(usize::MAX, usize::MAX).contains(found));
     }
 
     #[test]

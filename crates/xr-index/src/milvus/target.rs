@@ -2,7 +2,7 @@ use std::{env, fmt};
 
 use milvus::v2::types::{ConsistencyLevel, IndexType};
 
-use crate::{Error, Result, Space, error::list};
+use crate::{Error, Result, Space, error::list, spec::without_token};
 
 /// A vector's partition, unless the address names one.
 const DEFAULT_PARTITION: &str = "_default";
@@ -179,18 +179,6 @@ impl Target {
         }
         Ok(())
     }
-}
-
-/// An address without who is asking, and who that is.
-pub(super) fn without_token(uri: &str) -> (String, Option<&str>) {
-    let split = || {
-        let (scheme, rest) = uri.split_once("://")?;
-        let host = rest.split(['/', '?']).next()?;
-        let (token, host) = host.rsplit_once('@')?;
-        let behind = &rest[token.len() + 1 + host.len()..];
-        Some((format!("{scheme}://{host}{behind}"), token))
-    };
-    split().map_or_else(|| (uri.into(), None), |(uri, token)| (uri, Some(token)))
 }
 
 /// Server, collection and partition.
