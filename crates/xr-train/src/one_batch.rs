@@ -110,14 +110,14 @@ pub fn overfit<M: Trainable>(
     loop {
         let mut rng = random::at(config.seed, Purpose::Model, 0, 0);
         let step = Step::of(&model, &batch, &groups, config, &device, &mut rng)?;
-        seen.add(&step, || gradients::norms(&model, &step.gradients));
+        let norms = gradients::norms(&model, &step.gradients);
+        seen.add(&step, &norms);
         if seen.is_over(steps) || flow.is_break() {
             break;
         }
         let gradients = match config.clip_norm {
             Some(max) => {
-                let norm = gradients::global_norm(&gradients::norms(&model, &step.gradients));
-                gradients::clip(&model, step.gradients, norm, max)
+                gradients::clip(&model, step.gradients, gradients::global_norm(&norms), max)
             }
             None => step.gradients,
         };
@@ -149,25 +149,24 @@ fn found(output: &HeadOutput, groups: &[u32]) -> usize {
 #[derive(Default)]
 struct Seen {
     steps: usize,
-    losses: Vec<f64>,
+    loss: Option<[f64; 2]>,
     parts: BTreeMap<String, [f64; 2]>,
     grad_norms: BTreeMap<String, f64>,
 }
 
 impl Seen {
-    fn add(&mut self, step: &Step, norms: impl FnOnce() -> BTreeMap<String, f64>) {
-        if self.losses.is_empty() {
-            self.grad_norms = norms();
+    fn add(&mut self, step: &Step, norms: &BTreeMap<String, f64>) {
+        if self.loss.is_none() {
+            self.grad_norms = norms.clone();
         }
-        self.losses.push(step.loss);
+        self.loss.get_or_insert([step.loss; 2])[1] = step.loss;
         for (name, &value) in &step.parts {
             self.parts.entry(name.clone()).or_insert([value; 2])[1] = value;
         }
     }
 
     fn loss(&self) -> [f64; 2] {
-        let at = |loss: Option<&f64>| loss.copied().unwrap_or(f64::NAN);
-        [at(self.losses.first()), at(self.losses.last())]
+        self.loss.unwrap_or([f64::NAN; 2])
     }
 
     fn is_over(&self, steps: usize) -> bool {

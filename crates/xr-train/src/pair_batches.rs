@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use xr_data::{Augment, Corpus, EpochOrder, Picture, Preprocess, Split, Tokenizer, load_augmented};
 use xr_models::{HeadOutput, Model, ModelConfig, PairBatch, TokenBatch, View};
@@ -134,7 +134,7 @@ impl Batches for PairBatches<'_> {
         let shown = |(row, &group): (usize, &u32)| Shown {
             picture: self.pictures[group as usize],
             view: view(),
-            rng: rng_of(self.seed, epoch, step, row),
+            rng: random::of_row(self.seed, epoch, step, row),
         };
         let rows: Vec<_> = groups.iter().enumerate().map(shown).collect();
         let pixels =
@@ -144,17 +144,6 @@ impl Batches for PairBatches<'_> {
         let texts = TokenBatch::new(&self.tokenizer.encode(&texts)?, device);
         Ok((PairBatch { pixels, texts }, groups))
     }
-}
-
-/// Numbers of its own for each row of each step.
-fn rng_of(seed: u64, epoch: usize, step: usize, row: usize) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    let values = [seed, epoch as u64, step as u64, row as u64];
-    key.as_chunks_mut().0.iter_mut().zip(values).for_each(|(part, v)| *part = v.to_le_bytes());
-    let mut rng = ChaCha8Rng::from_seed(key);
-    // Such keys, with stream 0, are also those of `EpochOrder`.
-    rng.set_stream(1);
-    rng
 }
 
 #[cfg(test)]
@@ -205,14 +194,6 @@ mod tests {
         assert_eq!(pixels(&augmented, 1, 2), pixels(&new().with_augment(&augment), 1, 2));
         assert_ne!(pixels(&augmented, 1, 2), pixels(&new(), 1, 2));
         assert_eq!(pixels(&new().with_augment(&[]), 1, 2), pixels(&new(), 1, 2));
-        // A picture that is shown twice is shown differently, in each row, step and epoch.
-        let mut draws: Vec<u64> =
-            [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]
-                .map(|(seed, epoch, step, row)| rng_of(seed, epoch, step, row).random())
-                .into();
-        draws.sort_unstable();
-        draws.dedup();
-        assert_eq!(draws.len(), 5);
     }
 
     #[test]

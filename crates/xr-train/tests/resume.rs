@@ -5,7 +5,7 @@ mod common;
 use std::{
     fs,
     num::NonZeroUsize,
-    ops::ControlFlow::{Break, Continue},
+    ops::ControlFlow::{self, Break, Continue},
     path::Path,
 };
 
@@ -139,6 +139,24 @@ fn assert_same(trained: &Trained<FeatureModel>, folder: &Path, whole: &Uninterru
     assert_eq!(events(folder), whole.events, "events are missing or repeated");
 }
 
+/// In the middle of the second epoch.
+fn stop_at_six(event: Event<'_>) -> ControlFlow<()> {
+    match event {
+        Event::Step(record) if record.step == 6 => Break(()),
+        _ => Continue(()),
+    }
+}
+
+fn assert_same_after_six_steps(config: &TrainConfig, data: &Data) {
+    let whole = uninterrupted(config, data);
+    let folder = tempfile::tempdir().unwrap();
+    let source = Source::new(data, config);
+    let stopped = run(&source, config, folder.path(), &mut stop_at_six).unwrap();
+    assert_eq!(stopped.outcome, Outcome::Interrupted);
+    let trained = run(&source, config, folder.path(), &mut ()).unwrap();
+    assert_same(&trained, folder.path(), &whole);
+}
+
 #[test]
 fn interrupted_after_every_step() {
     let _turn = alone();
@@ -166,15 +184,7 @@ fn interrupted_among_batches_in_pieces() {
     let _turn = alone();
     let micro_batch = NonZeroUsize::new(10);
     let (data, config) = (Data::new(0), TrainConfig { micro_batch, ..stateful() });
-    let whole = uninterrupted(&config, &data);
-    let folder = tempfile::tempdir().unwrap();
-    let mut stop = |event: Event<'_>| match event {
-        Event::Step(record) if record.step == 6 => Break(()),
-        _ => Continue(()),
-    };
-    run(&Source::new(&data, &config), &config, folder.path(), &mut stop).unwrap();
-    let trained = run(&Source::new(&data, &config), &config, folder.path(), &mut ()).unwrap();
-    assert_same(&trained, folder.path(), &whole);
+    assert_same_after_six_steps(&config, &data);
 }
 
 #[test]
@@ -205,15 +215,7 @@ fn with_adamw_on_matrices_and_a_cosine() {
     };
     let schedule = ScheduleConfig::Cosine { warmup: 3 };
     let (data, config) = (Data::new(0), TrainConfig { optimizer, schedule, ..config() });
-    let whole = uninterrupted(&config, &data);
-    let folder = tempfile::tempdir().unwrap();
-    let mut stop = |event: Event<'_>| match event {
-        Event::Step(record) if record.step == 6 => Break(()),
-        _ => Continue(()),
-    };
-    run(&Source::new(&data, &config), &config, folder.path(), &mut stop).unwrap();
-    let trained = run(&Source::new(&data, &config), &config, folder.path(), &mut ()).unwrap();
-    assert_same(&trained, folder.path(), &whole);
+    assert_same_after_six_steps(&config, &data);
 }
 
 /// A batch norm in front, whose running statistics are state that no optimizer knows of.
@@ -235,22 +237,18 @@ impl Trainable for Normed {
 fn with_running_statistics() {
     let _turn = alone();
     let (data, config) = (Data::new(0), TrainConfig { select: None, average: None, ..stateful() });
-    let train_until = |folder: &Path, last: usize| {
+    let train_on = |folder: &Path, observer: &mut dyn Observer| {
         let features = model();
         let device = features.devices().remove(0);
         let model = Normed { norm: BatchNormConfig::new(12).init(&device), features };
-        let mut stop = |event: Event<'_>| match event {
-            Event::Step(record) if record.step == last => Break(()),
-            _ => Continue(()),
-        };
         let source = Source::new(&data, &config);
         let validate = |_: &Normed| Ok(Validation { loss: 1.0, ..Validation::default() });
-        train(model, &source, &config, validate, folder, &mut stop).unwrap()
+        train(model, &source, &config, validate, folder, observer).unwrap()
     };
     let [whole, parts] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    let uninterrupted = train_until(whole.path(), usize::MAX);
-    train_until(parts.path(), 6);
-    let resumed = train_until(parts.path(), usize::MAX);
+    let uninterrupted = train_on(whole.path(), &mut ());
+    train_on(parts.path(), &mut stop_at_six);
+    let resumed = train_on(parts.path(), &mut ());
     assert!(bits(&resumed.model) == bits(&uninterrupted.model));
     let mean: Vec<f32> = resumed.model.norm.running_mean.value().try_into_vec_as().unwrap();
     assert!(mean.iter().any(|&mean| mean != 0.0), "no statistics were taken");
