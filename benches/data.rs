@@ -3,7 +3,7 @@
 //!     cargo bench --bench data
 //!
 //! The picture is 500 × 375, as most of the published Flickr8k are: waves and noise from a seed, JPEG.
-//! `decode` and `resize` run on one core, `load_batch/64` on all; `RAYON_NUM_THREADS` limits them.
+//! Each on one core; `load` is what training does with a picture that isn't augmented.
 //! `cache/…` appends and reopens 1,000 rows of 1,280 numbers.
 
 use std::{hint::black_box, path::Path};
@@ -12,7 +12,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::{Rgb, RgbImage, codecs::jpeg::JpegEncoder};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use xr_data::{FeatureCache, Fingerprint, Key, Picture, Preprocess, Source, load_batch, text_key};
+use xr_data::{
+    FeatureCache, Fingerprint, Key, Picture, Preprocess, Source, load_augmented, text_key,
+};
 
 fn photograph() -> RgbImage {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -46,9 +48,10 @@ fn pictures(criterion: &mut Criterion) {
     ] {
         group.bench_function(format!("resize/{name}"), |b| b.iter(|| preprocess.apply(&decoded)));
     }
-    group.throughput(Throughput::Elements(64));
-    let lite = Preprocess::efficientnet_lite(224);
-    group.bench_function("load_batch/64", |b| b.iter(|| load_batch(&[&picture; 64], &lite, false)));
+    let (lite, mut rng) = (Preprocess::efficientnet_lite(224), ChaCha8Rng::seed_from_u64(0));
+    group.bench_function("load", |b| {
+        b.iter(|| load_augmented(&picture, &lite, false, &[], &mut rng))
+    });
     group.finish();
 }
 

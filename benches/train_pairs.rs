@@ -10,7 +10,6 @@ mod common;
 
 use burn::{
     module::Module,
-    optim::GradientsParams,
     tensor::{Bool, Device, Distribution, Int, Tensor},
 };
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group};
@@ -51,20 +50,14 @@ fn pairs(criterion: &mut Criterion) {
 
 /// Makes one step of the optimizer and returns the loss before it.
 fn step(encoder: ImageEncoderConfig, rows: usize, device: &Device) -> impl FnMut() -> f64 + use<> {
-    let mut model = model(encoder, device);
     let batch = batch(rows, device);
     let groups: Vec<u32> = (0..rows as u32).collect();
     let objective = ObjectiveConfig::new(AlignmentConfig::InfoNce);
     let adam_w = OptimizerConfig { algorithm: Algorithm::AdamW, ..OptimizerConfig::default() };
-    let rates = adam_w.rates().expect("valid rates").at(adam_w.lr);
-    let mut optimizer = adam_w.init(&model);
-    move || {
+    common::step(model(encoder, device), adam_w, move |model| {
         let output = model.forward(&batch);
-        let loss = objective.loss(&output, &groups).expect("a loss of two embeddings").total;
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        model = optimizer.step(rates.clone(), model.clone(), gradients);
-        loss.into_scalar()
-    }
+        objective.loss(&output, &groups).expect("a loss of two embeddings").total
+    })
 }
 
 fn model(encoder: ImageEncoderConfig, device: &Device) -> Model {

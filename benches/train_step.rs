@@ -17,7 +17,6 @@
 mod common;
 
 use burn::{
-    module::Module,
     optim::GradientsParams,
     tensor::{Bool, Device, Distribution, Int, Tensor},
 };
@@ -67,7 +66,7 @@ fn head_step(
         .map(|width| Tensor::<2>::random([BATCH, width], Distribution::Normal(0.0, 1.0), device));
     let groups: Vec<u32> = (0..BATCH as u32).collect();
     let objective = ObjectiveConfig::new(loss);
-    step(model, OptimizerConfig::default(), move |model| {
+    common::step(model, OptimizerConfig::default(), move |model| {
         let output = model.forward(image.clone(), text.clone());
         objective.loss(&output, &groups).expect("a loss of two latents").total
     })
@@ -90,25 +89,9 @@ fn minilm_step(device: &Device) -> impl FnMut() -> f64 + use<> {
     let ids = Tensor::<2, Int>::random(mask, ids, device);
     let mask = Tensor::<2, Bool>::full(mask, true, device);
     let adam_w = OptimizerConfig { algorithm: Algorithm::AdamW, ..OptimizerConfig::default() };
-    step(BertConfig::mini_lm().init(device), adam_w, move |model| {
+    common::step(BertConfig::mini_lm().init(device), adam_w, move |model| {
         model.forward(ids.clone(), mask.clone()).square().mean()
     })
-}
-
-/// Makes one step of the optimizer and returns the loss before it.
-fn step<M: Module>(
-    mut model: M,
-    optimizer: OptimizerConfig,
-    loss: impl Fn(&M) -> Tensor<1>,
-) -> impl FnMut() -> f64 {
-    let rates = optimizer.rates().expect("valid rates").at(optimizer.lr);
-    let mut optimizer = optimizer.init(&model);
-    move || {
-        let loss = loss(&model);
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        model = optimizer.step(rates.clone(), model.clone(), gradients);
-        loss.into_scalar()
-    }
 }
 
 fn lite0_gradients(device: &Device) -> impl FnMut() -> GradientsParams + use<> {

@@ -31,7 +31,7 @@ pub fn overfit_one_batch(
     let mut recipe = recipe.clone();
     recipe.train.batch_size = ROWS;
     recipe.train.sampling = Sampling::PerPicture { captions: 1 };
-    let mut part = some_of(&corpus(&recipe, options)?)?;
+    let mut part = some_of(&corpus(&recipe.data, &recipe.split, recipe.split_seed, options)?)?;
     let mut training = OnOneBatch { steps: STEPS, observer, report: None };
     fit(&recipe, &mut part, options, device, &mut training)?;
     Ok(training.report.expect("fitting trains"))

@@ -6,7 +6,7 @@ use xr_eval::{Banks, EvalConfig, Scores, evaluate, evaluate_corrected};
 use xr_index::QueryBank;
 use xr_models::{Checkpoint, Embedder, Packed};
 
-use crate::{Error, FrozenEncoders, Options, Result, Run};
+use crate::{Error, FrozenEncoders, Options, Result, Run, run::corpus};
 
 /// A trained model in use: it embeds, scores, and [searches](crate::Shelf).
 ///
@@ -89,10 +89,8 @@ impl Retriever {
     /// # Errors
     /// Of the data set.
     pub fn corpus(&self, data: &str, options: &Options) -> Result<Corpus> {
-        let mut corpus = dataset::open(data, options.strictness())?;
         let (split, seed) = &self.split;
-        split.apply(&mut corpus, *seed);
-        Ok(corpus)
+        corpus(data, split, *seed, options)
     }
 
     /// Embeddings of the pictures and captions of a corpus, in its order, each row of length 1.

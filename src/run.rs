@@ -6,7 +6,7 @@ use std::{
 use burn::tensor::Device;
 use serde::{Serialize, de::DeserializeOwned};
 use xr_data::{
-    Corpus, Embeddings, Manifest, Skipped, atomic,
+    Corpus, Embeddings, Manifest, Skipped, SplitSpec, atomic,
     dataset::{self, Strictness},
 };
 use xr_eval::{Banks, plot};
@@ -135,7 +135,8 @@ impl Run {
     /// # Errors
     /// Of the data set.
     pub fn corpus(&self, options: &Options) -> Result<Corpus> {
-        corpus(&self.recipe, options)
+        let Recipe { data, split, split_seed, .. } = &self.recipe;
+        corpus(data, split, *split_seed, options)
     }
 
     /// The model of the best epoch.
@@ -194,10 +195,15 @@ impl Run {
     }
 }
 
-/// The corpus of `recipe`, with its splits.
-pub(crate) fn corpus(recipe: &Recipe, options: &Options) -> Result<Corpus> {
-    let mut corpus = dataset::open(&recipe.data, options.strictness())?;
-    recipe.split.apply(&mut corpus, recipe.split_seed);
+/// The data set that `data` names, split.
+pub(crate) fn corpus(
+    data: &str,
+    split: &SplitSpec,
+    seed: u64,
+    options: &Options,
+) -> Result<Corpus> {
+    let mut corpus = dataset::open(data, options.strictness())?;
+    split.apply(&mut corpus, seed);
     Ok(corpus)
 }
 

@@ -1,8 +1,14 @@
 //! What the benches share.
+#![allow(dead_code, reason = "each takes what it needs")]
 
 use std::env;
 
-use burn::tensor::Device;
+use burn::{
+    module::Module,
+    optim::GradientsParams,
+    tensor::{Device, Tensor},
+};
+use xr_train::OptimizerConfig;
 
 /// The CPU of every backend compiled in, by name; `XR_DEVICE` alone if it is set.
 pub fn devices() -> Vec<(String, Device)> {
@@ -12,4 +18,20 @@ pub fn devices() -> Vec<(String, Device)> {
     }
     let open = |name: &str| Some((name.into(), xr_models::device(name).ok()?));
     ["flex", "libtorch"].into_iter().filter_map(open).collect()
+}
+
+/// Makes one step of the optimizer and returns the loss before it.
+pub fn step<M: Module>(
+    mut model: M,
+    optimizer: OptimizerConfig,
+    loss: impl Fn(&M) -> Tensor<1>,
+) -> impl FnMut() -> f64 {
+    let rates = optimizer.rates().expect("valid rates").at(optimizer.lr);
+    let mut optimizer = optimizer.init(&model);
+    move || {
+        let loss = loss(&model);
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        model = optimizer.step(rates.clone(), model.clone(), gradients);
+        loss.into_scalar()
+    }
 }

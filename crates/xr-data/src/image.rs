@@ -7,8 +7,7 @@ use fast_image_resize::{
     images::{TypedImage, TypedImageRef},
     pixels::U8x3,
 };
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage, imageops};
-use rayon::prelude::*;
+use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Picture, Result, Source};
@@ -205,25 +204,6 @@ impl Picture {
             Source::Scene(scene) => Ok(scene.draw()),
         }
     }
-}
-
-/// Loads and preprocesses pictures on all cores, each `[3, side, side]`, in the order given; with
-/// `flip` each is mirrored left to right.
-///
-/// One result a picture, so that the caller decides whether a bad file is skipped or fatal.
-pub fn load_batch(
-    pictures: &[&Picture],
-    preprocess: &Preprocess,
-    flip: bool,
-) -> Vec<Result<Vec<f32>>> {
-    let load = |picture: &&Picture| {
-        let mut pixels = preprocess.pixels(&picture.load()?);
-        if flip {
-            imageops::flip_horizontal_in_place(&mut pixels);
-        }
-        Ok(preprocess.normalized(&pixels))
-    };
-    pictures.par_iter().map(load).collect()
 }
 
 /// An image file's bytes as upright RGB, or what is wrong with them.

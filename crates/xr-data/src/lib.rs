@@ -21,7 +21,7 @@ mod relevance;
 mod split_spec;
 mod text;
 
-pub use crate::image::{Interpolation, Preprocess, Resize, load_batch};
+pub use crate::image::{Interpolation, Preprocess, Resize};
 pub use augment::{Augment, ColorJitter, Perspective, Rotation, contact_sheet, load_augmented};
 pub use batch::{EpochOrder, Sampling};
 pub use cache::{CachedRows, FeatureCache, Key, content_keys, text_key};

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use image::{Rgb, RgbImage};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde::Deserialize;
-use xr_data::{Interpolation, Picture, Preprocess, Resize, Source, load_batch};
+use xr_data::{Interpolation, Picture, Preprocess, Resize, Source, load_augmented};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image").join(name)
@@ -135,22 +136,13 @@ fn a_very_long_picture() {
 }
 
 #[test]
-fn a_batch_keeps_its_order_and_its_errors() {
-    let dir = tempfile::tempdir().unwrap();
-    let (good, bad) = (at(&fixture("61x47.png")), at(&dir.path().join("none.jpg")));
+fn loaded_for_training() {
+    let good = at(&fixture("61x47.png"));
     let unit = Preprocess::unit(2);
-    let plain = load_batch(&[&good, &bad, &good], &unit, false);
-    assert_eq!(plain[0].as_ref().unwrap(), &unit.apply(&good.load().unwrap()));
-    assert_eq!(plain[0].as_ref().unwrap(), plain[2].as_ref().unwrap());
-    assert_eq!(
-        plain[1].as_ref().unwrap_err().to_string(),
-        format!(
-            "{}: No such file or directory (os error 2)",
-            dir.path().join("none.jpg").display()
-        )
-    );
-    let flipped = load_batch(&[&good], &unit, true);
-    let (plain, flipped) = (plain[0].as_ref().unwrap(), flipped[0].as_ref().unwrap());
+    let load =
+        |flip| load_augmented(&good, &unit, flip, &[], &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
+    let (plain, flipped) = (load(false), load(true));
+    assert_eq!(plain, unit.apply(&good.load().unwrap()));
     for (there, here) in plain.chunks(2).zip(flipped.chunks(2)) {
         assert_eq!([there[1], there[0]], here);
     }
