@@ -236,8 +236,8 @@ impl Recipe {
         let mut recipe = Self::dual_encoder(data, encoders);
         if let Encoders::Pretrained { image, tuning, .. } = &mut recipe.encoders {
             *tuning = Some(FineTuning { blocks: vec![5; image.len()], ..fine_tuning() });
-            let slower = |parameters: &str| Rate { parameters: parameters.into(), factor: 0.05 };
-            recipe.train.optimizer.rates = vec![slower("^image"), slower("^text")];
+            recipe.train.optimizer.rates =
+                ["^image", "^text"].map(|part| Rate::new(part, 0.05)).into();
             recipe.train.schedule = ScheduleConfig::Cosine { warmup: 40 };
             recipe.train.epochs = 12;
             recipe.train.patience = None;

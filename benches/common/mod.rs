@@ -26,7 +26,7 @@ pub fn step<M: Module>(
     optimizer: OptimizerConfig,
     loss: impl Fn(&M) -> Tensor<1>,
 ) -> impl FnMut() -> f64 {
-    let rates = optimizer.rates().expect("valid rates").at(optimizer.lr);
+    let rates = optimizer.rates().expect("valid rates").at(0, optimizer.lr);
     let mut optimizer = optimizer.init(&model);
     move || {
         let loss = loss(&model);

@@ -105,6 +105,8 @@ pub fn overfit<M: Trainable>(
     })?;
     let mut optimizer = config.optimizer.init(&model);
     let (rates, lr) = (config.optimizer.rates()?, config.optimizer.lr);
+    // As in the last epoch, when all is trained that ever is.
+    let rates = rates.at(config.epochs.saturating_sub(1), lr);
     let mut seen = Seen::default();
     let (begin, mut flow) = (Instant::now(), observer.observe(Event::Begin { step: 0, steps }));
     loop {
@@ -121,7 +123,7 @@ pub fn overfit<M: Trainable>(
             }
             None => step.gradients,
         };
-        model = optimizer.step(rates.at(lr), model, gradients);
+        model = optimizer.step(rates.clone(), model, gradients);
         seen.steps += 1;
         let speed = seen.steps as f64 / begin.elapsed().as_secs_f64();
         flow = observer.observe(Event::Step(&seen.record(lr, speed)));

@@ -56,6 +56,14 @@ pub struct Rate {
     pub parameters: String,
     /// What the learning rate is multiplied by.
     pub factor: f64,
+    /// The epoch, counted from 1, in which it is first trained (staged unfreezing, Howard and Ruder
+    /// 2018). Before that its learning rate is 0, and Adam's means follow its gradients already.
+    #[serde(default = "first_epoch")]
+    pub from_epoch: usize,
+}
+
+fn first_epoch() -> usize {
+    1
 }
 
 impl Default for OptimizerConfig {
@@ -89,20 +97,22 @@ impl OptimizerConfig {
     /// # Errors
     /// [`Error::Pattern`] when one of `rates` is no regular expression.
     pub fn rates(&self) -> Result<Rates> {
-        let groups = self.rates.iter().map(|rate| Ok((rate.group()?, rate.factor)));
+        let groups = self.rates.iter().map(|rate| Ok((rate.group()?, rate.clone())));
         Ok(Rates(groups.collect::<Result<_>>()?))
     }
 }
 
-/// Parts of a model, and what the learning rate is multiplied by in each.
+/// Parts of a model, and the rate of each.
 #[derive(Debug)]
-pub struct Rates(Vec<(ParamGroup, f64)>);
+pub struct Rates(Vec<(ParamGroup, Rate)>);
 
 impl Rates {
-    /// The learning rate of every parameter when that of the schedule is `lr`.
-    pub fn at(&self, lr: f64) -> ModuleLearningRate {
+    /// The learning rate of every parameter in an epoch, counted from 0, when that of the schedule
+    /// is `lr`.
+    pub fn at(&self, epoch: usize, lr: f64) -> ModuleLearningRate {
         let base = ModuleLrScheduler::new(lr);
-        let with = |rates: ModuleLrScheduler, (group, factor): &(ParamGroup, f64)| {
+        let with = |rates: ModuleLrScheduler, (group, rate): &(ParamGroup, Rate)| {
+            let factor = if epoch + 1 < rate.from_epoch { 0.0 } else { rate.factor };
             rates.with_group(group.clone(), lr * factor)
         };
         self.0.iter().fold(base, with).step()
@@ -110,6 +120,11 @@ impl Rates {
 }
 
 impl Rate {
+    /// The rate of a part that is trained from the beginning.
+    pub fn new(parameters: &str, factor: f64) -> Self {
+        Self { parameters: parameters.into(), factor, from_epoch: first_epoch() }
+    }
+
     fn group(&self) -> Result<ParamGroup> {
         ParamGroup::from_regex(&self.parameters).map_err(|error| {
             let ParamGroupError::InvalidPatternError(why) = error;
@@ -157,37 +172,52 @@ mod tests {
 
     use super::*;
 
-    fn rate(parameters: &str, factor: f64) -> Rate {
-        Rate { parameters: parameters.into(), factor }
-    }
-
-    #[test]
-    fn parts_of_the_model_have_rates_of_their_own() {
+    /// Weight and bias, 1 each, after a step in an epoch.
+    fn stepped(config: &OptimizerConfig, epoch: usize) -> [f32; 2] {
         let device = Device::flex().autodiff();
         let layer = Linear {
             weight: Param::from_data([[1f32]], &device),
             bias: Some(Param::from_data([1f32], &device)),
         };
+        let loss = layer.forward(Tensor::<2>::ones([1, 1], &device));
+        let gradients = GradientsParams::from_grads(loss.backward(), &layer);
+        let rates = config.rates().unwrap().at(epoch, config.lr);
+        let layer = config.init(&layer).step(rates, layer, gradients);
+        [layer.weight.val().into_scalar(), layer.bias.unwrap().val().into_scalar()]
+    }
+
+    #[test]
+    fn parts_of_the_model_have_rates_of_their_own() {
         let config = OptimizerConfig {
             lr: 0.25,
             weight_decay: 0.0,
             // The last that matches counts.
-            rates: vec![rate("bias", 2.0), rate("^bias$", 0.5), rate("nothing", 9.0)],
+            rates: vec![
+                Rate::new("bias", 2.0),
+                Rate::new("^bias$", 0.5),
+                Rate::new("nothing", 9.0),
+            ],
             ..OptimizerConfig::default()
         };
-        let loss = layer.forward(Tensor::<2>::ones([1, 1], &device));
-        let gradients = GradientsParams::from_grads(loss.backward(), &layer);
-        let rates = config.rates().unwrap().at(config.lr);
-        let layer = config.init(&layer).step(rates, layer, gradients);
         // Adam's first step is the learning rate, whatever the gradient.
-        let weight: f32 = layer.weight.val().into_scalar();
-        let bias: f32 = layer.bias.unwrap().val().into_scalar();
+        let [weight, bias] = stepped(&config, 0);
         assert!((weight - 0.75).abs() < 1e-6 && (bias - 0.875).abs() < 1e-6, "{weight}, {bias}");
     }
 
     #[test]
+    fn a_part_that_is_trained_from_the_third_epoch_on() {
+        let rates = vec![Rate { from_epoch: 3, ..Rate::new("bias", 1.0) }];
+        let config = OptimizerConfig { lr: 0.25, rates, ..OptimizerConfig::default() };
+        assert_eq!([0, 1].map(|epoch| stepped(&config, epoch)[1]), [1.0; 2]);
+        let [weight, bias] = stepped(&config, 2);
+        assert!((weight - bias).abs() < 1e-6 && bias < 0.76, "{weight}, {bias}");
+        let read: Rate = serde_json::from_str(r#"{"parameters": "bias", "factor": 1}"#).unwrap();
+        assert_eq!(read, Rate::new("bias", 1.0));
+    }
+
+    #[test]
     fn a_pattern_that_is_none() {
-        let config = OptimizerConfig { rates: vec![rate("(", 1.0)], ..Default::default() };
+        let config = OptimizerConfig { rates: vec![Rate::new("(", 1.0)], ..Default::default() };
         let error = config.rates().unwrap_err().to_string();
         assert_eq!(error, "`optimizer.rates`: `(` is no regular expression: unclosed group");
     }

@@ -249,7 +249,7 @@ impl<'a, M: Trainable> Session<'a, M> {
             (Some(norm), Some(max)) => gradients::clip(model, gradients, norm, max),
             _ => gradients,
         };
-        *model = optimizer.step(self.rates.at(lr), model.clone(), gradients);
+        *model = optimizer.step(self.rates.at(self.state.epoch, lr), model.clone(), gradients);
         if let (Some(mean), Some(keep)) = (average.take(), self.config.average) {
             *average = Some(average::follow(mean, model, keep));
         }

@@ -54,7 +54,7 @@ fn a_learning_rate_that_is_too_high() {
 
 #[test]
 fn parts_that_are_not_trained() {
-    let rates = vec![Rate { parameters: ".".into(), factor: 0.0 }];
+    let rates = vec![Rate::new(".", 0.0)];
     let report = report(OptimizerConfig { rates, weight_decay: 0.0, ..at(0.01) }, 20);
     assert!(matches!(report.failure(), Some(Failure::Stuck { .. })), "{report}");
     assert_eq!(report.loss[0], report.loss[1]);

@@ -132,7 +132,7 @@ fn three_steps(file: &Optim, algorithm: Algorithm, decay: Decay, expected: &Trai
         ..OptimizerConfig::default()
     };
     let mut optimizer = config.init(&layer);
-    let rates = config.rates().unwrap().at(config.lr);
+    let rates = config.rates().unwrap().at(0, config.lr);
     for inputs in &file.inputs {
         let x = TensorData::new(inputs.concat(), [inputs.len(), 2]);
         let loss = layer.forward(Tensor::<2>::from_data(x, &device)).square().mean();

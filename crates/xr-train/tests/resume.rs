@@ -18,16 +18,20 @@ use common::{Data, alone, bits, config, model};
 use xr_models::{FeatureModel, HeadOutput};
 use xr_train::{
     Algorithm, Batches, BoxError, Decay, Error, Event, FeatureBatch, FeatureBatches, Observer,
-    OptimizerConfig, Outcome, Record, Result, ScheduleConfig, TrainConfig, Trainable, Trained,
-    Validation, load_best, read_log, train,
+    OptimizerConfig, Outcome, Rate, Record, Result, ScheduleConfig, TrainConfig, Trainable,
+    Trained, Validation, load_best, read_log, train,
 };
 
-/// Everything that has a state: Adam's moments, dropout, the average, clipping, and a plateau
-/// schedule that reduces within the few epochs.
+/// Everything that has a state: Adam's moments, dropout, the average, clipping, a plateau schedule
+/// that reduces within the few epochs, and a part that is trained from the second on.
 fn stateful() -> TrainConfig {
     TrainConfig {
         schedule: ScheduleConfig::Plateau { factor: 0.5, patience: 0 },
-        optimizer: OptimizerConfig { lr: 0.05, ..OptimizerConfig::default() },
+        optimizer: OptimizerConfig {
+            lr: 0.05,
+            rates: vec![Rate { from_epoch: 2, ..Rate::new("^text", 0.5) }],
+            ..OptimizerConfig::default()
+        },
         average: Some(0.5),
         clip_norm: Some(1.0),
         log_every: Some(1),
