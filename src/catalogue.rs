@@ -1,12 +1,17 @@
 use serde_json::{Map, Value};
-use xr_data::{Corpus, Picture, Skipped, Source, dataset, text_key};
-use xr_index::{Catalogue, Item, NewItem};
+use xr_data::{Corpus, Embeddings, Picture, Skipped, Source, dataset, text_key};
+use xr_index::{Catalogue, Condition, Found, Item, NewItem, Query};
 use xr_models::{embed, embed::Embedder};
 
 use crate::{Options, Result, Retriever};
 
 /// Items that are put into a catalogue together.
 const ITEMS: usize = 64;
+
+/// Among how many of the nearest by cosine the correction decides, for each picture wanted.
+const CANDIDATES: usize = 10;
+/// And at least among these.
+const FEWEST_CANDIDATES: usize = 100;
 
 /// The id of an item of this source: the same whenever it is added, so that adding it again
 /// replaces it.
@@ -60,6 +65,45 @@ impl Retriever {
         }
         catalogue.save()?;
         Ok(EmbeddedPictures { pictures, skipped })
+    }
+}
+
+impl Retriever {
+    /// The `k` pictures of a catalogue nearest to `text`, best first, of those for which all of
+    /// `conditions` hold. A score is the cosine less the correction of the model's query bank, which
+    /// decides among the nearest by cosine: ten for each that is wanted, and at least a hundred.
+    ///
+    /// # Errors
+    /// Those of [`Catalogue::search`].
+    pub fn search_catalogue(
+        &self,
+        catalogue: &Catalogue,
+        text: &str,
+        k: usize,
+        conditions: &[Condition],
+    ) -> Result<Vec<Found>> {
+        let text = self.embedder().texts(&[text], embed::Run::new(1))?;
+        let candidates = FEWEST_CANDIDATES.max(CANDIDATES * k);
+        let query = Query { k: candidates, conditions, ..Query::default() };
+        let near = catalogue.search(&text, &query)?.remove(0);
+        let rescored = near.into_iter().map(|Found { item, .. }| {
+            let score = self.corrected_score(&text, catalogue.whole(item)?)?;
+            Ok(score.map(|score| Found { item, score }))
+        });
+        // An item removed meanwhile has no score.
+        let mut found: Vec<_> = rescored.filter_map(Result::transpose).collect::<Result<_>>()?;
+        found.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
+        found.truncate(k);
+        Ok(found)
+    }
+
+    /// That of the best of an item's pictures.
+    fn corrected_score(&self, text: &Embeddings, item: Option<NewItem>) -> Result<Option<f32>> {
+        let (bank, pictures) = (&self.banks().captions, item.unwrap_or_default().pictures);
+        let rows = Embeddings::new(pictures.concat(), text.dim(), text.made_by().clone());
+        let (rows, text) = (bank.correct(&rows)?, bank.correct_queries(text)?);
+        let scores = rows.view().dot(&text.view().row(0));
+        Ok(scores.into_iter().max_by(f32::total_cmp))
     }
 }
 

@@ -6,6 +6,9 @@ use image::{Rgb, RgbImage};
 use xr::{
     Device, Encoders, Listing, Options, Recipe, Retriever, Run, Shelf, Update,
     data::dataset::synthetic::{SyntheticConfig, generate},
+    index::{Catalogue, Config, Query},
+    item_id,
+    models::embed::Run as Batching,
     source_of,
 };
 
@@ -80,6 +83,35 @@ fn what_comes_changes_and_goes() {
     }
     assert_eq!(counts(&update().1), [6, 6, 1]);
     assert_eq!(found(&update().0).len(), 6);
+}
+
+#[test]
+fn a_catalogue_ranks_as_a_shelf_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, options) = model(dir.path(), 0);
+    let listing = Listing::of("synthetic:30", &options).unwrap();
+    let (shelf, _) = Shelf::update(&dir.path().join("shelf"), listing, &model, &options).unwrap();
+    let embedder = model.embedder();
+    let config = Config::new(embedder.fingerprint().clone(), embedder.dim());
+    let catalogue = Catalogue::create(&dir.path().join("catalogue"), config).unwrap();
+    model.catalogue_pictures(&catalogue, "synthetic:30", &options).unwrap();
+    let (mut corrected, mut plain) = (vec![], vec![]);
+    for text in ["a red circle", "a small blue square above a green triangle"] {
+        let found = model.search_catalogue(&catalogue, text, 7, &[]).unwrap();
+        let matches = shelf.search(text, 7, &model).unwrap();
+        assert_eq!((found.len(), matches.len()), (7, 7));
+        for (found, matched) in found.iter().zip(&matches) {
+            assert_eq!(found.item, item_id(&source_of(&matched.picture)));
+            assert!((found.score - matched.score).abs() < 1e-5, "{found:?}, {matched:?}");
+        }
+        corrected.extend(found.iter().map(|found| found.item));
+        let text = embedder.texts(&[text], Batching::new(1)).unwrap();
+        let query = Query { k: 7, ..Query::default() };
+        plain.extend(catalogue.search(&text, &query).unwrap()[0].iter().map(|found| found.item));
+    }
+    assert_ne!(corrected, plain, "the correction changes nothing");
+    let none = "data=other".parse().unwrap();
+    assert_eq!(model.search_catalogue(&catalogue, "a red circle", 7, &[none]).unwrap(), []);
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::{
 /// Each line is a score and a picture: of a folder of pictures, which the model that is built in
 /// embeds (only what is new or has changed since the last search); of those that `xr embed` embedded
 /// in a run; or of a catalogue. The score is a cosine, less what a picture gets that is near to very
-/// many texts; in a catalogue it is the cosine.
+/// many texts; on Milvus servers it is the cosine.
 #[derive(Debug, Args)]
 pub struct Search {
     /// What to look for: "a dog on a beach".
@@ -65,14 +65,15 @@ impl Search {
     }
 
     fn in_catalogue(&self, catalogue: &str, global: &Global) -> Result<()> {
-        let embedder = global.retriever(self.place.as_deref())?.embedder();
-        let queries = embedder.texts(&[&self.query], embed::Run::new(1))?;
-        let query = Query { k: self.top, conditions: &self.conditions, ..Query::default() };
+        let model = global.retriever(self.place.as_deref())?;
         if let Ok(IndexSpec::Milvus(uri)) = catalogue.parse() {
+            let queries = model.embedder().texts(&[&self.query], embed::Run::new(1))?;
+            let query = Query { k: self.top, conditions: &self.conditions, ..Query::default() };
             return on_servers(&uri, &queries, &query);
         }
         let catalogue = Catalogue::open(catalogue.as_ref())?;
-        print(&catalogue.search(&queries, &query)?, |id| catalogue.item(id))
+        let found = model.search_catalogue(&catalogue, &self.query, self.top, &self.conditions)?;
+        print(&found, |id| catalogue.item(id))
     }
 
     /// In a folder of pictures, whose shelf is in the cache.
@@ -110,7 +111,7 @@ impl Search {
 #[cfg(feature = "milvus")]
 fn on_servers(uri: &str, queries: &Embeddings, query: &Query) -> Result<()> {
     let catalogue = xr::index::MilvusCatalogue::open(uri)?;
-    print(&catalogue.search(queries, query)?, |id| catalogue.item(id))
+    print(&catalogue.search(queries, query)?[0], |id| catalogue.item(id))
 }
 
 #[cfg(not(feature = "milvus"))]
@@ -119,11 +120,8 @@ fn on_servers(uri: &str, _: &Embeddings, _: &Query) -> Result<()> {
 }
 
 /// What was found for the only query.
-fn print(
-    found: &[Vec<index::Found>],
-    item: impl Fn(u64) -> index::Result<Option<Item>>,
-) -> Result<()> {
-    for found in &found[0] {
+fn print(found: &[index::Found], item: impl Fn(u64) -> index::Result<Option<Item>>) -> Result<()> {
+    for found in found {
         if let Some(item) = item(found.item)? {
             println!("{:.4}  {}", found.score, item.source);
         }

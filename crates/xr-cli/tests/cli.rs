@@ -86,7 +86,7 @@ fn pictures_that_look_the_same_in_two_splits() {
     assert!(within > 0 && between > 0, "{within}, {between}");
 }
 
-/// A catalogue finds by cosine, also after changes.
+/// A catalogue finds the same after changes.
 fn catalogue(dir: &Path) {
     let build = ["index", "build", "shelf", "--in", "run", "--data", "synthetic:60"];
     assert_eq!(succeeds(dir, &build), "60 pictures added\n");
