@@ -22,7 +22,7 @@ use xr_models::{
     },
     head::DualEncoderConfig,
 };
-use xr_train::{Algorithm, AlignmentConfig, ObjectiveConfig, OptimizerConfig};
+use xr_train::{Algorithm, AlignmentConfig, Labels, ObjectiveConfig, OptimizerConfig};
 
 const TOKENS: usize = 25;
 const SIDE: usize = 224;
@@ -51,12 +51,12 @@ fn pairs(criterion: &mut Criterion) {
 /// Makes one step of the optimizer and returns the loss before it.
 fn step(encoder: ImageEncoderConfig, rows: usize, device: &Device) -> impl FnMut() -> f64 + use<> {
     let batch = batch(rows, device);
-    let groups: Vec<u32> = (0..rows as u32).collect();
+    let labels = Labels::of((0..rows as u32).collect());
     let objective = ObjectiveConfig::new(AlignmentConfig::InfoNce);
     let adam_w = OptimizerConfig { algorithm: Algorithm::AdamW, ..OptimizerConfig::default() };
     common::step(model(encoder, device), adam_w, move |model| {
         let output = model.forward(&batch);
-        objective.loss(&output, &groups).expect("a loss of two embeddings").total
+        objective.loss(&output, &labels).expect("a loss of two embeddings").total
     })
 }
 

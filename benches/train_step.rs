@@ -26,7 +26,7 @@ use xr_models::{
     encoder::{BertConfig, EfficientNetLiteConfig},
     head::{AutoencodersConfig, DualEncoderConfig},
 };
-use xr_train::{Algorithm, AlignmentConfig, ObjectiveConfig, OptimizerConfig};
+use xr_train::{Algorithm, AlignmentConfig, Labels, ObjectiveConfig, OptimizerConfig};
 
 const BATCH: usize = 128;
 const IMAGE: usize = 1280;
@@ -64,11 +64,11 @@ fn head_step(
     let model = FeatureModelConfig::new(IMAGE, TEXT, head).init(device);
     let [image, text] = [IMAGE, TEXT]
         .map(|width| Tensor::<2>::random([BATCH, width], Distribution::Normal(0.0, 1.0), device));
-    let groups: Vec<u32> = (0..BATCH as u32).collect();
+    let labels = Labels::of((0..BATCH as u32).collect());
     let objective = ObjectiveConfig::new(loss);
     common::step(model, OptimizerConfig::default(), move |model| {
         let output = model.forward(image.clone(), text.clone());
-        objective.loss(&output, &groups).expect("a loss of two latents").total
+        objective.loss(&output, &labels).expect("a loss of two latents").total
     })
 }
 

@@ -69,6 +69,22 @@ pub enum Error {
          (encoders.pretrained.tuning.crops), and encoders from scratch are trained on augmented pixels"
     )]
     AugmentedFeatures,
+    /// Distillation from nobody.
+    #[error(
+        "`train.objective.distillation` follows a teacher, and the recipe names none; name one in \
+         `teacher`, or take the distillation out"
+    )]
+    NoTeacher,
+    /// A teacher whom no loss follows.
+    #[error(
+        "{}: no loss follows this teacher; say in `train.objective.distillation` how, for example \
+         {{\"weight\": 1}}",
+        path.display()
+    )]
+    IdleTeacher {
+        /// Its run or file.
+        path: PathBuf,
+    },
     /// Training data without a part to choose the best epoch on, or to learn from.
     #[error(
         "{corpus}: the split `{split}` has no captions; choose another partition with --split random-70-15-15"

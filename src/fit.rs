@@ -7,8 +7,8 @@ use xr_models::{
 use xr_train::{BoxError, FeatureBatches, PairBatches, Validation};
 
 use crate::{
-    Encoders, Error, Features, FrozenEncoders, Options, Recipe, Result, Training, fit_tuned,
-    validation::Validator,
+    Encoders, Error, Features, FrozenEncoders, Options, Recipe, Result, Training,
+    distil::Distilling, fit_tuned, validation::Validator,
 };
 
 /// The complete model that a training kept.
@@ -23,8 +23,22 @@ pub struct Fitted {
 /// Trains what `recipe` describes. Pictures that can't be decoded leave `corpus`.
 ///
 /// # Errors
-/// Those of the weights and of [`fit_head`], [`fit_tuned`] or [`fit_from_scratch`].
+/// Those of the weights, the teacher, and of [`fit_head`], [`fit_tuned`] or [`fit_from_scratch`].
 pub(crate) fn fit(
+    recipe: &Recipe,
+    corpus: &mut Corpus,
+    options: &Options,
+    device: &Device,
+    training: &mut impl Training,
+) -> Result<Fitted> {
+    let Some(teacher) = &recipe.teacher else {
+        return fit_by(recipe, corpus, options, device, training);
+    };
+    let mut training = Distilling::new(training, teacher, corpus, options, device)?;
+    fit_by(recipe, corpus, options, device, &mut training)
+}
+
+fn fit_by(
     recipe: &Recipe,
     corpus: &mut Corpus,
     options: &Options,

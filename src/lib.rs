@@ -26,6 +26,7 @@
 mod allocator;
 mod catalogue;
 mod curves;
+mod distil;
 mod error;
 mod features;
 mod fine_tune;

@@ -38,6 +38,10 @@ pub struct Recipe {
     pub head: HeadConfig,
     /// Of the contrastive losses.
     pub temperature: Temperature,
+    /// A run, or a model that `xr pack` wrote, whose answers on the training data are followed as
+    /// `train.objective.distillation` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<PathBuf>,
     /// Losses, optimizer, schedule.
     pub train: TrainConfig,
 }
@@ -143,9 +147,15 @@ impl Recipe {
     /// Can it be trained at all?
     ///
     /// # Errors
-    /// Those of [`Augment::check`], and [`Error::AugmentedFeatures`] where pixels are seen once only.
+    /// Those of [`Augment::check`]; [`Error::AugmentedFeatures`] where pixels are seen once only;
+    /// [`Error::NoTeacher`] and [`Error::IdleTeacher`].
     pub fn check(&self) -> Result<()> {
         self.augment.iter().try_for_each(Augment::check)?;
+        match (&self.teacher, &self.train.objective.distillation) {
+            (None, Some(_)) => return Err(Error::NoTeacher),
+            (Some(path), None) => return Err(Error::IdleTeacher { path: path.clone() }),
+            _ => {}
+        }
         match self.encoders {
             Encoders::Pretrained { .. } if !self.augment.is_empty() => {
                 Err(Error::AugmentedFeatures)
@@ -186,6 +196,7 @@ impl Recipe {
             encoders,
             views: Views::Original,
             augment: vec![],
+            teacher: None,
             head,
             temperature: Temperature::Fixed(0.07),
             train: TrainConfig { patience: Some(4), ..TrainConfig::default() },
@@ -204,6 +215,7 @@ impl Recipe {
             objective: ObjectiveConfig {
                 alignment: alignment.map(|(loss, weight)| Weighted { loss, weight }).into(),
                 reconstruction_weight: 0.0,
+                distillation: None,
             },
             optimizer: OptimizerConfig {
                 algorithm: Algorithm::AdamW,

@@ -144,7 +144,7 @@ impl Retriever {
     }
 
     /// Refuses a split that had other pictures when the model was trained.
-    fn check(&self, manifest: &Manifest) -> Result<()> {
+    pub(crate) fn check(&self, manifest: &Manifest) -> Result<()> {
         let name = |m: &Manifest| (m.corpus.clone(), m.split.clone(), m.drawn);
         let Some(expected) = self.known.iter().find(|m| name(m) == name(manifest)) else {
             return Ok(());

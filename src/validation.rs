@@ -4,7 +4,7 @@ use xr_data::{Corpus, Embeddings, EpochOrder, Fingerprint, Sampling, Split};
 use xr_eval::{Geometry, Ranking, metric};
 use xr_index::Metric as Similarity;
 use xr_models::FeatureModel;
-use xr_train::{ObjectiveConfig, Validation};
+use xr_train::{Labels, ObjectiveConfig, Validation};
 
 use crate::{
     Features, Recipe, Result,
@@ -105,11 +105,12 @@ fn loss(
     let mut sum = 0.0;
     for step in 0..order.steps() {
         let captions = order.batch(0, step);
-        let groups: Vec<u32> = captions.iter().map(|&c| split.picture_of[c as usize]).collect();
-        let [image, text] = [(&features.image[0], &groups), (&features.text, &captions)]
+        let pictures: Vec<u32> = captions.iter().map(|&c| split.picture_of[c as usize]).collect();
+        let [image, text] = [(&features.image[0], &pictures), (&features.text, &captions)]
             .map(|(of, rows)| matrix(of.select(rows).values().to_vec(), of.dim(), device));
         let output = model.forward(image, text);
-        sum += f64::from(objective.loss(&output, &groups)?.total.into_scalar::<f32>());
+        sum +=
+            f64::from(objective.loss(&output, &Labels::of(pictures))?.total.into_scalar::<f32>());
     }
     Ok(sum / order.steps() as f64)
 }

@@ -10,7 +10,7 @@ use xr::{
     Encoders, PRESETS, Recipe, Run,
     data::SplitSpec,
     models::Views,
-    train::{Bar, Validation, search::Search},
+    train::{Bar, Distillation, Validation, search::Search},
 };
 
 use crate::{
@@ -53,6 +53,10 @@ pub struct Train {
     /// Also train on mirrored pictures, and embed both views.
     #[arg(long)]
     flip: bool,
+    /// Also follow the answers of a larger model on the training data: a run on the same data, or a
+    /// model that `xr pack` wrote; `train.objective.distillation` says how closely.
+    #[arg(long, value_name = "MODEL", conflicts_with = "recipe")]
+    teacher: Option<PathBuf>,
     /// Change a field of the recipe: train.optimizer.lr=3e-4.
     #[arg(long, value_name = "FIELD=VALUE", value_parser = assignment)]
     set: Vec<(String, Value)>,
@@ -113,6 +117,10 @@ impl Train {
         (recipe.split, recipe.split_seed, recipe.train.seed) = (self.split, self.seed, self.seed);
         if self.flip {
             recipe.views = Views::WithFlip;
+        }
+        if self.teacher.is_some() {
+            recipe.teacher.clone_from(&self.teacher);
+            recipe.train.objective.distillation = Some(Distillation::default());
         }
         recipe
     }

@@ -6,7 +6,7 @@ use xr_data::{Embeddings, EpochOrder};
 use xr_models::{FeatureModel, HeadOutput};
 
 use crate::{
-    Batch, Batches, BoxError, TrainConfig, Trainable,
+    Batch, Batches, BoxError, Labels, TrainConfig, Trainable,
     random::{self, Purpose},
 };
 
@@ -83,7 +83,7 @@ impl Batches for FeatureBatches<'_> {
         epoch: usize,
         step: usize,
         device: &Device,
-    ) -> Result<(FeatureBatch, Vec<u32>), BoxError> {
+    ) -> Result<(FeatureBatch, Labels), BoxError> {
         let captions = self.order.batch(epoch, step);
         let pictures: Vec<u32> = captions.iter().map(|&c| self.picture_of[c as usize]).collect();
         let mut rng = random::at(self.seed, Purpose::Views, epoch, step);
@@ -94,11 +94,11 @@ impl Batches for FeatureBatches<'_> {
         let image = rows(image, self.views[0].dim(), device);
         let text = captions.iter().map(|&caption| self.text.row(caption as usize));
         let text = rows(text, self.text.dim(), device);
-        Ok((FeatureBatch { image, text }, pictures))
+        Ok((FeatureBatch { image, text }, Labels { pictures, captions, teacher: None }))
     }
 }
 
-fn rows<'a>(
+pub(crate) fn rows<'a>(
     rows: impl ExactSizeIterator<Item = &'a [f32]>,
     width: usize,
     device: &Device,
@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(batches.steps(), 5);
         let mut flips = 0;
         for step in 0..5 {
-            let (batch, pictures) = batches.batch(1, step, &Device::flex()).unwrap();
+            let (batch, Labels { pictures, .. }) = batches.batch(1, step, &Device::flex()).unwrap();
             let image: Vec<f32> = batch.image.try_into_vec_as().unwrap();
             let text: Vec<f32> = batch.text.try_into_vec_as().unwrap();
             for ((image, text), picture) in image.iter().zip(text).zip(pictures) {
@@ -152,7 +152,8 @@ mod tests {
         let config = TrainConfig { batch_size: 10, sampling, ..TrainConfig::default() };
         let batches = || FeatureBatches::new(vec![&one, &two], &text, &picture_of, &config);
         let read = |batches: &FeatureBatches, epoch, step| {
-            let (batch, pictures) = batches.batch(epoch, step, &Device::flex()).unwrap();
+            let (batch, Labels { pictures, .. }) =
+                batches.batch(epoch, step, &Device::flex()).unwrap();
             (batch.image.into_data(), batch.text.into_data(), pictures)
         };
         let wound = batches();

@@ -3,11 +3,12 @@ use serde::{Deserialize, Serialize};
 use xr_models::HeadOutput;
 
 use crate::{
-    Error, Result,
-    loss::{AlignmentConfig, mse},
+    Error, Labels, Result,
+    loss::{AlignmentConfig, Distillation, distillation, mse},
 };
 
-/// What is minimised: `Σ wᵢ · alignmentᵢ + w_r · Σ mse(reconstruction, target)`.
+/// What is minimised:
+/// `Σ wᵢ · alignmentᵢ + w_r · Σ mse(reconstruction, target) + w_d · distillation`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveConfig {
@@ -15,6 +16,9 @@ pub struct ObjectiveConfig {
     pub alignment: Vec<Weighted>,
     /// The weight of all reconstructions together; a head without decoders has none.
     pub reconstruction_weight: f64,
+    /// How a teacher is followed; where there is none, such as in validation, it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
 }
 
 /// An alignment loss and its weight.
@@ -46,7 +50,8 @@ pub struct Loss {
 impl ObjectiveConfig {
     /// One alignment loss and reconstruction, each with weight 1.
     pub fn new(loss: AlignmentConfig) -> Self {
-        Self { alignment: vec![Weighted { loss, weight: 1.0 }], reconstruction_weight: 1.0 }
+        let alignment = vec![Weighted { loss, weight: 1.0 }];
+        Self { alignment, reconstruction_weight: 1.0, distillation: None }
     }
 
     /// Are cosines divided by the model's temperature?
@@ -58,18 +63,22 @@ impl ObjectiveConfig {
     ///
     /// # Shapes
     /// - output: embeddings `[batch, latent]`
-    /// - groups: the picture id of each of the `batch` rows
+    /// - labels: of the `batch` rows
     ///
     /// # Errors
     /// [`Error::NothingToLearn`] when no term is left: no alignment, and nothing reconstructed.
-    pub fn loss(&self, output: &HeadOutput, groups: &[u32]) -> Result<Loss> {
+    pub fn loss(&self, output: &HeadOutput, labels: &Labels) -> Result<Loss> {
+        let Labels { pictures, teacher, .. } = labels;
         let alignment = self
             .alignment
             .iter()
-            .map(|term| (term.loss.name(), term.loss.forward(output, groups), term.weight));
+            .map(|term| (term.loss.name(), term.loss.forward(output, pictures), term.weight));
         let reconstruction =
             reconstruction(output).map(|mse| ("reconstruction", mse, self.reconstruction_weight));
-        let terms: Vec<_> = alignment.chain(reconstruction).collect();
+        let distillation = self.distillation.zip(teacher.as_ref()).map(|(how, teacher)| {
+            ("distillation", distillation(output, teacher, how.temperature), how.weight)
+        });
+        let terms: Vec<_> = alignment.chain(reconstruction).chain(distillation).collect();
         let total =
             terms.iter().map(|(_, term, weight)| term.clone() * *weight).reduce(|a, b| a + b);
         let parts = terms.into_iter().map(|(name, term, _)| (name, term)).collect();
@@ -88,9 +97,13 @@ mod tests {
 
     use super::*;
     use crate::loss::{
-        Negatives, Triplet,
+        Negatives, Teacher, Triplet,
         tests::{assert_close, output},
     };
+
+    fn labels() -> Labels {
+        Labels::of(vec![0, 1])
+    }
 
     fn with_reconstruction() -> HeadOutput {
         let mut output = output([[1., 2.], [3., 4.]], [[0., 2.], [1., 1.]], 1., 0.);
@@ -106,8 +119,9 @@ mod tests {
         let config = ObjectiveConfig {
             alignment: vec![Weighted { loss: AlignmentConfig::Mse, weight: 2.0 }],
             reconstruction_weight: 0.5,
+            distillation: None,
         };
-        let loss = config.loss(&with_reconstruction(), &[0, 1]).unwrap();
+        let loss = config.loss(&with_reconstruction(), &labels()).unwrap();
         assert_close(loss.total, 2.0 * 3.5 + 0.5 * 7.0);
         let [(first, mse), (second, reconstruction)] = loss.parts.try_into().unwrap();
         assert_eq!([first, second], ["mse", "reconstruction"]);
@@ -126,18 +140,36 @@ mod tests {
                 Weighted { loss: AlignmentConfig::Triplet(hinge), weight: 5.0 },
             ],
             reconstruction_weight: 1.0,
+            distillation: None,
         };
-        let loss = config.loss(&output(eye, eye, 3f32.ln(), 0.), &[0, 1]).unwrap();
+        let loss = config.loss(&output(eye, eye, 3f32.ln(), 0.), &labels()).unwrap();
         assert_close(loss.total, 0.5 * (4.0f64 / 3.0).ln() + 5.0);
     }
 
     #[test]
+    fn a_teacher_is_followed_where_there_is_one() {
+        let config = ObjectiveConfig {
+            distillation: Some(Distillation { weight: 3.0, temperature: 1.0 / 3f64.ln() }),
+            ..ObjectiveConfig::new(AlignmentConfig::InfoNce)
+        };
+        let eye = [[1., 0.], [0., 1.]];
+        let output = output(eye, eye, 3f32.ln(), 0.);
+        let ones = Tensor::ones([2, 1], &output.image.device());
+        let teacher = Some(Teacher { image: ones.clone(), text: ones });
+        let loss = config.loss(&output, &Labels { teacher, ..labels() }).unwrap();
+        // InfoNCE is ln 4/3, and the distillation half of that.
+        assert_close(loss.total, 2.5 * (4.0f64 / 3.0).ln());
+        assert_eq!(loss.parts[1].0, "distillation");
+        assert_close(config.loss(&output, &labels()).unwrap().total, (4.0f64 / 3.0).ln());
+    }
+
+    #[test]
     fn nothing_to_learn() {
-        let config = ObjectiveConfig { alignment: vec![], reconstruction_weight: 1.0 };
-        assert!(config.loss(&with_reconstruction(), &[0, 1]).is_ok());
+        let config = ObjectiveConfig { alignment: vec![], ..ObjectiveConfig::default() };
+        assert!(config.loss(&with_reconstruction(), &labels()).is_ok());
         let without = output([[1.]], [[1.]], 1., 0.);
         assert_eq!(
-            config.loss(&without, &[0]).unwrap_err().to_string(),
+            config.loss(&without, &Labels::of(vec![0])).unwrap_err().to_string(),
             "the objective has no term: name a loss in `objective.alignment`, or use a head that reconstructs"
         );
     }

@@ -98,7 +98,7 @@ pub fn overfit<M: Trainable>(
     }
     let (mut model, device) = on_training_device(model, config.seed);
     let config = &TrainConfig { micro_batch: None, ..config.clone() };
-    let (batch, groups) = batches.batch(0, 0, &device).map_err(|source| Error::Batch {
+    let (batch, labels) = batches.batch(0, 0, &device).map_err(|source| Error::Batch {
         epoch: 1,
         step: 1,
         source,
@@ -111,7 +111,7 @@ pub fn overfit<M: Trainable>(
     let (begin, mut flow) = (Instant::now(), observer.observe(Event::Begin { step: 0, steps }));
     loop {
         let mut rng = random::at(config.seed, Purpose::Model, 0, 0);
-        let step = Step::of(&model, &batch, &groups, config, &device, &mut rng)?;
+        let step = Step::of(&model, &batch, &labels, config, &device, &mut rng)?;
         let norms = gradients::norms(&model, &step.gradients);
         seen.add(&step, &norms);
         if seen.is_over(steps) || flow.is_break() {
@@ -128,8 +128,8 @@ pub fn overfit<M: Trainable>(
         let speed = seen.steps as f64 / begin.elapsed().as_secs_f64();
         flow = observer.observe(Event::Step(&seen.record(lr, speed)));
     }
-    let found = found(&again(&model, &batch, config.seed, &device), &groups);
-    Ok((model.valid(), seen.into_report(groups.len(), found, lr)))
+    let found = found(&again(&model, &batch, config.seed, &device), &labels.pictures);
+    Ok((model.valid(), seen.into_report(labels.pictures.len(), found, lr)))
 }
 
 /// The outputs of the model with the dropout of its training.

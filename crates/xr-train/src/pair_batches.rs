@@ -8,7 +8,7 @@ use xr_data::{Augment, Corpus, EpochOrder, Picture, Preprocess, Split, Tokenizer
 use xr_models::{HeadOutput, Model, ModelConfig, PairBatch, TokenBatch, View};
 
 use crate::{
-    Batch, Batches, BoxError, TrainConfig, Trainable,
+    Batch, Batches, BoxError, Labels, TrainConfig, Trainable,
     random::{self, Purpose},
 };
 
@@ -126,9 +126,9 @@ impl Batches for PairBatches<'_> {
         epoch: usize,
         step: usize,
         device: &Device,
-    ) -> Result<(PairBatch, Vec<u32>), BoxError> {
+    ) -> Result<(PairBatch, Labels), BoxError> {
         let captions = self.order.batch(epoch, step);
-        let groups: Vec<u32> = captions.iter().map(|&c| self.picture_of[c as usize]).collect();
+        let pictures: Vec<u32> = captions.iter().map(|&c| self.picture_of[c as usize]).collect();
         let mut rng = random::at(self.seed, Purpose::Views, epoch, step);
         let mut view = || self.views[rng.random_range(0..self.views.len())];
         let shown = |(row, &group): (usize, &u32)| Shown {
@@ -136,13 +136,13 @@ impl Batches for PairBatches<'_> {
             view: view(),
             rng: random::of_row(self.seed, epoch, step, row),
         };
-        let rows: Vec<_> = groups.iter().enumerate().map(shown).collect();
+        let rows: Vec<_> = pictures.iter().enumerate().map(shown).collect();
         let pixels =
             self.preprocess.iter().map(|preprocess| self.pixels(&rows, preprocess, device));
         let pixels = pixels.collect::<Result<_, _>>()?;
         let texts: Vec<_> = captions.iter().map(|&c| self.texts[c as usize]).collect();
         let texts = TokenBatch::new(&self.tokenizer.encode(&texts)?, device);
-        Ok((PairBatch { pixels, texts }, groups))
+        Ok((PairBatch { pixels, texts }, Labels { pictures, captions, teacher: None }))
     }
 }
 
@@ -210,11 +210,11 @@ mod tests {
         let model = model(tokenizer.vocabulary_size());
         let device = Device::flex();
         let batches = PairBatches::new(&corpus, &split, &model, &tokenizer, &config);
-        let (batch, groups) = batches.batch(1, 2, &device).unwrap();
+        let (batch, labels) = batches.batch(1, 2, &device).unwrap();
         let (again, _) = batches.batch(1, 2, &device).unwrap();
         assert_eq!(batch.pixels[0].dims(), [6, 3, 16, 16]);
         assert_eq!(batch.pixels[0].to_data(), again.pixels[0].to_data());
-        assert!(groups.chunks(2).all(|pair| pair[0] == pair[1]));
+        assert!(labels.pictures.chunks(2).all(|pair| pair[0] == pair[1]));
         let output = Trainable::forward(&model.init(&device).unwrap(), &batch);
         assert_eq!((output.image.dims(), output.text.dims()), ([6, 4], [6, 4]));
     }

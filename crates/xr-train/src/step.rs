@@ -7,7 +7,7 @@ use burn::{
 use rand::RngCore;
 use xr_models::{HeadOutput, Reconstruction};
 
-use crate::{Batch, Loss, ObjectiveConfig, Result, TrainConfig, Trainable};
+use crate::{Batch, Labels, Loss, ObjectiveConfig, Result, TrainConfig, Trainable};
 
 /// What one batch gives.
 pub(crate) struct Step {
@@ -18,23 +18,24 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// Loss and gradients of `model` on a batch with these pictures. Dropout draws from seeds that
+    /// Loss and gradients of `model` on a batch. Dropout draws from seeds that
     /// `rng` gives.
     pub(crate) fn of<M: Trainable>(
         model: &M,
         batch: &M::Batch,
-        groups: &[u32],
+        labels: &Labels,
         config: &TrainConfig,
         device: &Device,
         rng: &mut impl RngCore,
     ) -> Result<Self> {
-        let rows = config.micro_batch.map_or(groups.len(), |rows| rows.get());
-        if rows < groups.len() {
-            return Self::piecewise(model, batch, groups, rows, &config.objective, device, rng);
+        let all = labels.pictures.len();
+        let rows = config.micro_batch.map_or(all, |rows| rows.get());
+        if rows < all {
+            return Self::piecewise(model, batch, labels, rows, &config.objective, device, rng);
         }
         device.seed(rng.next_u64());
         let output = model.forward(batch);
-        let loss = config.objective.loss(&output, groups)?;
+        let loss = config.objective.loss(&output, labels)?;
         let gradients = |loss: &Loss| GradientsParams::from_grads(loss.total.backward(), model);
         Ok(Self::new(&loss, &output, &config.objective, gradients))
     }
@@ -46,14 +47,14 @@ impl Step {
     fn piecewise<M: Trainable>(
         model: &M,
         batch: &M::Batch,
-        groups: &[u32],
+        labels: &Labels,
         rows: usize,
         objective: &ObjectiveConfig,
         device: &Device,
         rng: &mut impl RngCore,
     ) -> Result<Self> {
-        let starts = (0..groups.len()).step_by(rows);
-        let pieces = starts.map(|start| start..groups.len().min(start + rows));
+        let all = labels.pictures.len();
+        let pieces = (0..all).step_by(rows).map(|start| start..all.min(start + rows));
         let pieces: Vec<_> = pieces.map(|rows| (rows, rng.next_u64())).collect();
         let forward = |model: &M, (rows, seed): &(Range<usize>, u64)| {
             device.seed(*seed);
@@ -63,7 +64,7 @@ impl Step {
         let graphless = model.valid().train().no_grad();
         let outputs = pieces.iter().map(|piece| forward(&graphless, piece));
         let whole = leaves(&outputs.collect::<Vec<_>>());
-        let loss = objective.loss(&whole, groups)?;
+        let loss = objective.loss(&whole, labels)?;
         let gradients = |loss: &Loss| {
             let cache = Cache::new(&whole, loss.total.backward());
             let mut sum = GradientsAccumulator::new();
@@ -166,7 +167,7 @@ mod tests {
 
     use burn::{
         module::{Module, ModuleVisitor, Param},
-        tensor::{Bool, Distribution, Int},
+        tensor::{Bool, Distribution, Int, TensorData},
     };
     use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
     use xr_data::Preprocess;
@@ -177,10 +178,11 @@ mod tests {
             BertConfig, ImageEncoderConfig, RecurrentConfig, SmallCnnConfig, TextEncoderConfig,
         },
         head::{AutoencodersConfig, DualEncoderConfig},
+        ops::l2_normalize,
     };
 
     use super::*;
-    use crate::{AlignmentConfig, FeatureBatch, Triplet, Weighted};
+    use crate::{AlignmentConfig, Distillation, FeatureBatch, Teacher, Triplet, Weighted};
 
     const ROWS: usize = 24;
     /// Rows two by two of one picture.
@@ -189,6 +191,16 @@ mod tests {
 
     fn device() -> Device {
         Device::flex().autodiff()
+    }
+
+    /// With a teacher, always the same.
+    fn labels() -> Labels {
+        let unit = |phase: f32| {
+            let values = (0..3 * ROWS).map(|i| (i as f32 + phase).sin()).collect();
+            l2_normalize(Tensor::from_data(TensorData::new(values, [ROWS, 3]), &device()))
+        };
+        let teacher = Teacher { image: unit(0.0), text: unit(0.3) };
+        Labels { teacher: Some(teacher), ..Labels::of(GROUPS.into()) }
     }
 
     fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
@@ -261,14 +273,15 @@ mod tests {
         let terms =
             [(AlignmentConfig::InfoNce, 0.5), (AlignmentConfig::Triplet(Triplet::default()), 5.0)];
         let alignment = terms.map(|(loss, weight)| Weighted { loss, weight }).into();
-        ObjectiveConfig { alignment, reconstruction_weight: 0.5 }
+        let distillation = Some(Distillation { weight: 2.0, temperature: 0.3 });
+        ObjectiveConfig { alignment, reconstruction_weight: 0.5, distillation }
     }
 
     fn step<M: Trainable>(model: &M, batch: &M::Batch, micro_batch: Option<usize>) -> Step {
         let micro_batch = micro_batch.and_then(NonZeroUsize::new);
         let config = TrainConfig { objective: objective(), micro_batch, ..TrainConfig::default() };
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        Step::of(model, batch, &GROUPS, &config, &device(), &mut rng).unwrap()
+        Step::of(model, batch, &labels(), &config, &device(), &mut rng).unwrap()
     }
 
     /// The gradients of each parameter.

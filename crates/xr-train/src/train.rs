@@ -15,8 +15,8 @@ use xr_data::prefetch;
 use xr_models::HeadOutput;
 
 use crate::{
-    Batch, Batches, Best, BoxError, EpochRecord, Error, Event, Observer, Rates, Record, Result,
-    StepRecord, TrainConfig, average,
+    Batch, Batches, Best, BoxError, EpochRecord, Error, Event, Labels, Observer, Rates, Record,
+    Result, StepRecord, TrainConfig, average,
     checkpoint::{Run, State, Weights},
     gradients,
     log::Log,
@@ -191,8 +191,8 @@ impl<'a, M: Trainable> Session<'a, M> {
         let make = |step| batches.batch(epoch, step, &device);
         prefetch(steps, make, |batches| {
             while let Some(made) = timed(&mut self.waited, || batches.next()) {
-                let (batch, groups) = made.map_err(|source| self.no_batch(source))?;
-                let record = self.step(&batch, &groups)?;
+                let (batch, labels) = made.map_err(|source| self.no_batch(source))?;
+                let record = self.step(&batch, &labels)?;
                 if observer.observe(Event::Step(&record)).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
@@ -205,7 +205,7 @@ impl<'a, M: Trainable> Session<'a, M> {
         Error::Batch { epoch: self.state.epoch + 1, step: self.steps_done() + 1, source }
     }
 
-    fn step(&mut self, batch: &M::Batch, groups: &[u32]) -> Result<StepRecord> {
+    fn step(&mut self, batch: &M::Batch, labels: &Labels) -> Result<StepRecord> {
         let (logged, saved) =
             (self.every(self.config.log_every), self.every(self.config.save_every));
         let last = self.state.step + 1 == self.state.steps_per_epoch;
@@ -213,7 +213,7 @@ impl<'a, M: Trainable> Session<'a, M> {
         let mut rng =
             random::at(self.config.seed, Purpose::Model, self.state.epoch, self.state.step);
         let Step { loss, parts, temperature, gradients } =
-            Step::of(model, batch, groups, self.config, &self.device, &mut rng)?;
+            Step::of(model, batch, labels, self.config, &self.device, &mut rng)?;
         self.finite("loss", loss)?;
         let measured = logged || saved || last || self.config.clip_norm.is_some();
         let grad_norms = measured.then(|| gradients::norms(model, &gradients));
@@ -232,7 +232,7 @@ impl<'a, M: Trainable> Session<'a, M> {
             grad_norms: grad_norms.unwrap_or_default(),
             steps_per_second: self.speed(),
         };
-        self.state.means.add(&record, groups.len());
+        self.state.means.add(&record, labels.pictures.len());
         if logged {
             self.log.write(&Record::Step(record.clone()))?;
         }

@@ -11,7 +11,7 @@ use xr_models::{
 };
 
 use crate::{
-    Batch, Batches, BoxError, TrainConfig, Trainable,
+    Batch, Batches, BoxError, Labels, TrainConfig, Trainable,
     random::{self, Purpose},
 };
 
@@ -175,17 +175,18 @@ impl Batches for UpperBatches<'_> {
         epoch: usize,
         step: usize,
         device: &Device,
-    ) -> Result<(UpperBatch, Vec<u32>), BoxError> {
+    ) -> Result<(UpperBatch, Labels), BoxError> {
         let captions = self.order.batch(epoch, step);
-        let groups: Vec<u32> = captions.iter().map(|&c| self.picture_of[c as usize]).collect();
-        let (pictures, picture_of) = distinct(&groups);
+        let picture_of: Vec<u32> = captions.iter().map(|&c| self.picture_of[c as usize]).collect();
+        let labels = Labels { pictures: picture_of, captions, teacher: None };
+        let (pictures, picture_of) = distinct(&labels.pictures);
         let mut rng = random::at(self.seed, Purpose::Views, epoch, step);
         let image = self.image(&pictures, &mut rng, device);
-        let captions: Vec<_> = captions.iter().map(|&c| self.captions[c as usize]).collect();
-        let (texts, text_of) = self.texts.states(&captions, device)?;
+        let texts: Vec<_> = labels.captions.iter().map(|&c| self.captions[c as usize]).collect();
+        let (texts, text_of) = self.texts.states(&texts, device)?;
         let rows = |rows: &[u32]| Tensor::from_data(rows, device);
         let (picture_of, text_of) = (rows(&picture_of), rows(&text_of));
-        Ok((UpperBatch { image, picture_of, texts, text_of }, groups))
+        Ok((UpperBatch { image, picture_of, texts, text_of }, labels))
     }
 }
 

@@ -16,6 +16,7 @@ fn report(optimizer: OptimizerConfig, steps: usize) -> OneBatch {
     let sampling = xr_data::Sampling::PerPicture { captions: 1 };
     let objective = ObjectiveConfig {
         reconstruction_weight: 0.0,
+        distillation: None,
         ..ObjectiveConfig::new(AlignmentConfig::InfoNce)
     };
     let config = TrainConfig { optimizer, sampling, objective, ..config() };

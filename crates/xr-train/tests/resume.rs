@@ -17,9 +17,9 @@ use burn::{
 use common::{Data, alone, bits, config, model};
 use xr_models::{FeatureModel, HeadOutput};
 use xr_train::{
-    Algorithm, Batches, BoxError, Decay, Error, Event, FeatureBatch, FeatureBatches, Observer,
-    OptimizerConfig, Outcome, Rate, Record, Result, ScheduleConfig, TrainConfig, Trainable,
-    Trained, Validation, load_best, read_log, train,
+    Algorithm, Batches, BoxError, Decay, Error, Event, FeatureBatch, FeatureBatches, Labels,
+    Observer, OptimizerConfig, Outcome, Rate, Record, Result, ScheduleConfig, TrainConfig,
+    Trainable, Trained, Validation, load_best, read_log, train,
 };
 
 /// Everything that has a state: Adam's moments, dropout, the average, clipping, a plateau schedule
@@ -66,7 +66,7 @@ impl Batches for Source<'_> {
         epoch: usize,
         step: usize,
         device: &Device,
-    ) -> Result<(FeatureBatch, Vec<u32>), BoxError> {
+    ) -> Result<(FeatureBatch, Labels), BoxError> {
         match self.broken {
             Some(broken) if broken == epoch * self.steps() + step => Err("the disk is gone".into()),
             _ => self.batches.batch(epoch, step, device),
@@ -324,10 +324,10 @@ fn a_loss_that_is_not_a_number() {
             epoch: usize,
             step: usize,
             device: &Device,
-        ) -> Result<(FeatureBatch, Vec<u32>), BoxError> {
-            let (batch, groups) = self.0.batch(epoch, step, device)?;
+        ) -> Result<(FeatureBatch, Labels), BoxError> {
+            let (batch, labels) = self.0.batch(epoch, step, device)?;
             let image = if (epoch, step) == (1, 2) { batch.image * f32::NAN } else { batch.image };
-            Ok((FeatureBatch { image, ..batch }, groups))
+            Ok((FeatureBatch { image, ..batch }, labels))
         }
     }
     let source = Poisoned(Source::new(&data, &config));

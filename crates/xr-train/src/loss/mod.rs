@@ -5,6 +5,7 @@
 //! batch are five right answers. When every row has a picture of its own, each loss is the one of
 //! the textbook.
 
+mod distillation;
 mod info_nce;
 mod mse;
 mod sigmoid;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use xr_models::{HeadOutput, ops::l2_normalize};
 
 pub use self::{
+    distillation::{Distillation, Teacher, distillation},
     info_nce::info_nce,
     mse::mse,
     sigmoid::sigmoid,

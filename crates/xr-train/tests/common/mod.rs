@@ -13,7 +13,7 @@ use xr_data::{Embeddings, Fingerprint};
 use xr_models::{
     FeatureModel, FeatureModelConfig, HeadConfig, MlpConfig, Temperature, head::AutoencodersConfig,
 };
-use xr_train::{BoxError, ObjectiveConfig, TrainConfig, Validation};
+use xr_train::{BoxError, Labels, ObjectiveConfig, TrainConfig, Validation};
 
 pub const PICTURES: usize = 48;
 pub const CAPTIONS: usize = 2 * PICTURES;
@@ -72,7 +72,8 @@ impl Data {
         let device = Device::flex();
         let pairs = self.image.select(&self.picture_of);
         let output = model.forward(tensor(&pairs, &device), tensor(&self.text, &device));
-        let loss = objective.loss(&output, &self.picture_of)?.total.into_scalar();
+        let loss =
+            objective.loss(&output, &Labels::of(self.picture_of.clone()))?.total.into_scalar();
         let image = model.embed_image(tensor(&self.image, &device));
         let text = model.embed_text(tensor(&self.text, &device));
         let best: Vec<i64> = text.matmul(image.transpose()).argmax(1).try_into_vec_as()?;
