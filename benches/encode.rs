@@ -3,8 +3,8 @@
 //!     cargo bench --bench encode
 //!
 //! `lite0/16` is EfficientNet-Lite0 alone on 16 pictures of 224 × 224, `minilm/64x25` MiniLM alone
-//! on 64 rows of 25 tokens: with random weights, on which speed doesn't depend. What a user sees is
-//! measured if these are set:
+//! on 64 rows of 25 tokens: with random weights, on which speed doesn't depend, and on rayon's own
+//! threads, as `Embedder` calls them. What a user sees is measured if these are set:
 //!
 //! - `XR_WEIGHTS`, the folder that `reference/fetch_weights.sh` made, and with it
 //! - `XR_PICTURES`, a folder of JPEGs: `lite0/jpeg` decodes, resizes and encodes the first 64;
@@ -27,7 +27,7 @@ use xr_models::{
     View,
     embed::{Run, image_features, text_features},
     encoder::{BertConfig, EfficientNetLiteConfig},
-    pretrained,
+    in_pool, pretrained,
 };
 
 /// One query, a small batch and a large one.
@@ -55,7 +55,7 @@ fn lite0_alone(group: &mut BenchmarkGroup<WallTime>, name: &str, device: &Device
         let pixels = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), device);
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function(BenchmarkId::new(batch.to_string(), name), |bencher| {
-            bencher.iter(|| encoder.forward(pixels.clone()).into_data());
+            bencher.iter(|| in_pool(|| encoder.forward(pixels.clone()).into_data()));
         });
     }
 }
@@ -97,7 +97,7 @@ fn minilm_alone(group: &mut BenchmarkGroup<WallTime>, name: &str, device: &Devic
         let mask = Tensor::<2, Bool>::full(shape, true, device);
         group.throughput(Throughput::Elements(batch as u64));
         group.bench_function(BenchmarkId::new(format!("{batch}x{TOKENS}"), name), |bencher| {
-            bencher.iter(|| encoder.forward(ids.clone(), mask.clone()).into_data());
+            bencher.iter(|| in_pool(|| encoder.forward(ids.clone(), mask.clone()).into_data()));
         });
     }
 }

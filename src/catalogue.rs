@@ -13,6 +13,9 @@ const CANDIDATES: usize = 10;
 /// And at least among these.
 const FEWEST_CANDIDATES: usize = 100;
 
+/// What an item's metadata call it.
+const CORRECTION: &str = "correction";
+
 /// The id of an item of this source: the same whenever it is added, so that adding it again
 /// replaces it.
 pub fn item_id(source: &str) -> u64 {
@@ -39,7 +42,8 @@ pub struct EmbeddedPictures {
 
 impl Retriever {
     /// Embeds the pictures and captions of `data` and puts them into a catalogue, a batch at a
-    /// time. What is there already is replaced. The metadata of an item is its `data`, by name.
+    /// time. What is there already is replaced. The metadata of an item are its `data`, by name, and
+    /// its `correction` by the model's query bank.
     ///
     /// # Errors
     /// Of the data and the catalogue.
@@ -56,8 +60,11 @@ impl Retriever {
         for (batch, texts) in corpus.pictures.chunks(ITEMS).zip(texts.chunks(ITEMS)) {
             let (mut items, failed) = embed_pictures(&embedder, batch, texts, options)?;
             embed_texts(&embedder, &mut items)?;
-            for new in &mut items {
-                new.item.metadata = Map::from_iter([("data".into(), Value::from(&*corpus.name))]);
+            let corrections = self.corrections(&items)?;
+            for (new, correction) in items.iter_mut().zip(corrections) {
+                let data = ("data".into(), Value::from(&*corpus.name));
+                let correction = (CORRECTION.into(), Value::from(correction));
+                new.item.metadata = Map::from_iter([data, correction]);
             }
             catalogue.put(&items)?;
             pictures += items.len();
@@ -66,12 +73,21 @@ impl Retriever {
         catalogue.save()?;
         Ok(EmbeddedPictures { pictures, skipped })
     }
+
+    /// Of the only picture of each item.
+    fn corrections(&self, items: &[NewItem]) -> Result<Vec<f32>> {
+        let embedder = self.embedder();
+        let rows = items.iter().flat_map(|new| new.pictures.concat()).collect();
+        let rows = Embeddings::new(rows, embedder.dim(), embedder.fingerprint().clone());
+        Ok(self.banks().captions.corrections(&rows)?)
+    }
 }
 
 impl Retriever {
     /// The `k` pictures of a catalogue nearest to `text`, best first, of those for which all of
-    /// `conditions` hold. A score is the cosine less the correction of the model's query bank, which
-    /// decides among the nearest by cosine: ten for each that is wanted, and at least a hundred.
+    /// `conditions` hold. A score is the cosine, less the correction that the model's query bank gave
+    /// the picture when it was put there; it decides among the nearest by cosine, ten for each that
+    /// is wanted and at least a hundred.
     ///
     /// # Errors
     /// Those of [`Catalogue::search`].
@@ -81,30 +97,51 @@ impl Retriever {
         text: &str,
         k: usize,
         conditions: &[Condition],
-    ) -> Result<Vec<Found>> {
-        let text = self.embedder().texts(&[text], embed::Run::new(1))?;
-        let candidates = FEWEST_CANDIDATES.max(CANDIDATES * k);
-        let query = Query { k: candidates, conditions, ..Query::default() };
-        let near = catalogue.search(&text, &query)?.remove(0);
-        let rescored = near.into_iter().map(|Found { item, .. }| {
-            let score = self.corrected_score(&text, catalogue.whole(item)?)?;
-            Ok(score.map(|score| Found { item, score }))
-        });
-        // An item removed meanwhile has no score.
-        let mut found: Vec<_> = rescored.filter_map(Result::transpose).collect::<Result<_>>()?;
-        found.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item)));
-        found.truncate(k);
-        Ok(found)
+    ) -> Result<Vec<(Item, f32)>> {
+        let search = |text: &Embeddings, query: &Query| catalogue.search(text, query);
+        self.search_items(text, k, conditions, search, |id| catalogue.item(id))
     }
 
-    /// That of the best of an item's pictures.
-    fn corrected_score(&self, text: &Embeddings, item: Option<NewItem>) -> Result<Option<f32>> {
-        let (bank, pictures) = (&self.banks().captions, item.unwrap_or_default().pictures);
-        let rows = Embeddings::new(pictures.concat(), text.dim(), text.made_by().clone());
-        let (rows, text) = (bank.correct(&rows)?, bank.correct_queries(text)?);
-        let scores = rows.view().dot(&text.view().row(0));
-        Ok(scores.into_iter().max_by(f32::total_cmp))
+    /// The same in a catalogue on Milvus servers.
+    ///
+    /// # Errors
+    /// Those of [`MilvusCatalogue::search`](xr_index::MilvusCatalogue::search).
+    #[cfg(feature = "milvus")]
+    pub fn search_milvus(
+        &self,
+        catalogue: &xr_index::MilvusCatalogue,
+        text: &str,
+        k: usize,
+        conditions: &[Condition],
+    ) -> Result<Vec<(Item, f32)>> {
+        let search = |text: &Embeddings, query: &Query| catalogue.search(text, query);
+        self.search_items(text, k, conditions, search, |id| catalogue.item(id))
     }
+
+    fn search_items(
+        &self,
+        text: &str,
+        k: usize,
+        conditions: &[Condition],
+        search: impl Fn(&Embeddings, &Query) -> xr_index::Result<Vec<Vec<Found>>>,
+        item: impl Fn(u64) -> xr_index::Result<Option<Item>>,
+    ) -> Result<Vec<(Item, f32)>> {
+        let text = self.embedder().texts(&[text], embed::Run::new(1))?;
+        let candidates = FEWEST_CANDIDATES.max(CANDIDATES * k);
+        let near = search(&text, &Query { k: candidates, conditions, ..Query::default() })?;
+        let mut found = vec![];
+        for Found { item: id, score } in near.into_iter().flatten() {
+            // One may have been removed meanwhile.
+            found.extend(item(id)?.map(|item| (score - correction(&item), item)));
+        }
+        found.sort_by(|(a, first), (b, second)| b.total_cmp(a).then(first.id.cmp(&second.id)));
+        Ok(found.into_iter().take(k).map(|(score, item)| (item, score)).collect())
+    }
+}
+
+/// What was taken note of in [`Retriever::catalogue_pictures`].
+fn correction(item: &Item) -> f32 {
+    item.metadata.get(CORRECTION).and_then(Value::as_f64).unwrap_or_default() as f32
 }
 
 /// The captions of each picture.

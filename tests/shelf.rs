@@ -7,7 +7,6 @@ use xr::{
     Device, Encoders, Listing, Options, Recipe, Retriever, Run, Shelf, Update,
     data::dataset::synthetic::{SyntheticConfig, generate},
     index::{Catalogue, Config, Query},
-    item_id,
     models::embed::Run as Batching,
     source_of,
 };
@@ -100,11 +99,11 @@ fn a_catalogue_ranks_as_a_shelf_does() {
         let found = model.search_catalogue(&catalogue, text, 7, &[]).unwrap();
         let matches = shelf.search(text, 7, &model).unwrap();
         assert_eq!((found.len(), matches.len()), (7, 7));
-        for (found, matched) in found.iter().zip(&matches) {
-            assert_eq!(found.item, item_id(&source_of(&matched.picture)));
-            assert!((found.score - matched.score).abs() < 1e-5, "{found:?}, {matched:?}");
+        for ((item, score), matched) in found.iter().zip(&matches) {
+            assert_eq!(item.source, source_of(&matched.picture));
+            assert!((score - matched.score).abs() < 1e-5, "{score}, {matched:?}");
         }
-        corrected.extend(found.iter().map(|found| found.item));
+        corrected.extend(found.iter().map(|(item, _)| item.id));
         let text = embedder.texts(&[text], Batching::new(1)).unwrap();
         let query = Query { k: 7, ..Query::default() };
         plain.extend(catalogue.search(&text, &query).unwrap()[0].iter().map(|found| found.item));

@@ -7,13 +7,12 @@ use std::{
 use clap::Args;
 use xr::{
     Listing, Match, Retriever, Run, Shelf,
-    data::{Embeddings, Fingerprint},
+    data::Fingerprint,
     eval::plot::{
         self,
         gallery::{Found, Row, draw},
     },
-    index::{self, Catalogue, Condition, IndexSpec, Item, Query},
-    models::embed,
+    index::{self, Catalogue, Condition, IndexSpec, Item},
     source_of,
 };
 
@@ -27,7 +26,7 @@ use crate::{
 /// Each line is a score and a picture: of a folder of pictures, which the model that is built in
 /// embeds (only what is new or has changed since the last search); of those that `xr embed` embedded
 /// in a run; or of a catalogue. The score is a cosine, less what a picture gets that is near to very
-/// many texts; on Milvus servers it is the cosine.
+/// many texts.
 #[derive(Debug, Args)]
 pub struct Search {
     /// What to look for: "a dog on a beach".
@@ -66,14 +65,28 @@ impl Search {
 
     fn in_catalogue(&self, catalogue: &str, global: &Global) -> Result<()> {
         let model = global.retriever(self.place.as_deref())?;
-        if let Ok(IndexSpec::Milvus(uri)) = catalogue.parse() {
-            let queries = model.embedder().texts(&[&self.query], embed::Run::new(1))?;
-            let query = Query { k: self.top, conditions: &self.conditions, ..Query::default() };
-            return on_servers(&uri, &queries, &query);
+        let found = match catalogue.parse() {
+            Ok(IndexSpec::Milvus(uri)) => self.on_servers(&uri, &model)?,
+            _ => {
+                let catalogue = Catalogue::open(catalogue.as_ref())?;
+                model.search_catalogue(&catalogue, &self.query, self.top, &self.conditions)?
+            }
+        };
+        for (item, score) in found {
+            println!("{score:.4}  {}", item.source);
         }
-        let catalogue = Catalogue::open(catalogue.as_ref())?;
-        let found = model.search_catalogue(&catalogue, &self.query, self.top, &self.conditions)?;
-        print(&found, |id| catalogue.item(id))
+        Ok(())
+    }
+
+    #[cfg(feature = "milvus")]
+    fn on_servers(&self, uri: &str, model: &Retriever) -> Result<Vec<(Item, f32)>> {
+        let catalogue = index::MilvusCatalogue::open(uri)?;
+        Ok(model.search_milvus(&catalogue, &self.query, self.top, &self.conditions)?)
+    }
+
+    #[cfg(not(feature = "milvus"))]
+    fn on_servers(&self, uri: &str, _: &Retriever) -> Result<Vec<(Item, f32)>> {
+        Err(index::Error::WithoutMilvus(uri.into()).into())
     }
 
     /// In a folder of pictures, whose shelf is in the cache.
@@ -106,27 +119,6 @@ impl Search {
         }
         Ok(())
     }
-}
-
-#[cfg(feature = "milvus")]
-fn on_servers(uri: &str, queries: &Embeddings, query: &Query) -> Result<()> {
-    let catalogue = xr::index::MilvusCatalogue::open(uri)?;
-    print(&catalogue.search(queries, query)?[0], |id| catalogue.item(id))
-}
-
-#[cfg(not(feature = "milvus"))]
-fn on_servers(uri: &str, _: &Embeddings, _: &Query) -> Result<()> {
-    Err(index::Error::WithoutMilvus(uri.into()).into())
-}
-
-/// What was found for the only query.
-fn print(found: &[index::Found], item: impl Fn(u64) -> index::Result<Option<Item>>) -> Result<()> {
-    for found in found {
-        if let Some(item) = item(found.item)? {
-            println!("{:.4}  {}", found.score, item.source);
-        }
-    }
-    Ok(())
 }
 
 /// A row of a gallery for a query without a right answer.

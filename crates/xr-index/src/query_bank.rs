@@ -65,9 +65,8 @@ impl QueryBank {
     /// [`Error::OtherModel`] if another model made them than the bank, [`Error::NotFinite`] for the
     /// first that holds NaN or infinity.
     pub fn correct(&self, items: &Embeddings) -> Result<Embeddings> {
-        let items = items.normalized();
-        let corrections = self.corrections(&items)?;
-        self.widened(&items, corrections.into_iter().map(|correction| -correction))
+        let corrections = self.corrections(items)?;
+        self.widened(&items.normalized(), corrections.into_iter().map(|correction| -correction))
     }
 
     /// Queries `[queries, dim]` as rows of length 1, for corrected items: `[queries, dim + 1]`.
@@ -78,10 +77,16 @@ impl QueryBank {
         self.widened(&queries.normalized(), std::iter::repeat(1.0))
     }
 
-    fn corrections(&self, items: &Embeddings) -> Result<Vec<f32>> {
+    /// What is taken from the scores of each of the items, `[items, dim]`.
+    ///
+    /// # Errors
+    /// As [`correct`](Self::correct).
+    pub fn corrections(&self, items: &Embeddings) -> Result<Vec<f32>> {
+        self.check(items)?;
         if self.queries.rows() == 0 {
             return Ok(vec![0.0; items.rows()]);
         }
+        let items = items.normalized();
         let (items, bank) = (items.view(), self.queries.view());
         let blocks = map_blocks(items, bank, Metric::InnerProduct, |_, cosines| {
             cosines
@@ -93,11 +98,16 @@ impl QueryBank {
         Ok(blocks.concat())
     }
 
-    fn widened(&self, rows: &Embeddings, last: impl Iterator<Item = f32>) -> Result<Embeddings> {
-        if rows.made_by() != self.queries.made_by() {
-            let (expected, found) = (self.queries.made_by().clone(), rows.made_by().clone());
-            return Err(Error::OtherModel { expected, found });
+    fn check(&self, rows: &Embeddings) -> Result<()> {
+        if rows.made_by() == self.queries.made_by() {
+            return Ok(());
         }
+        let (expected, found) = (self.queries.made_by().clone(), rows.made_by().clone());
+        Err(Error::OtherModel { expected, found })
+    }
+
+    fn widened(&self, rows: &Embeddings, last: impl Iterator<Item = f32>) -> Result<Embeddings> {
+        self.check(rows)?;
         let dim = rows.dim();
         let mut values = Vec::with_capacity(rows.rows() * (dim + 1));
         for (row, last) in rows.values().chunks_exact(dim).zip(last) {
