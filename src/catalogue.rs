@@ -58,8 +58,8 @@ impl Retriever {
         let texts = captions_of_each(&corpus);
         let (mut pictures, mut skipped) = (0, std::mem::take(&mut corpus.skipped));
         for (batch, texts) in corpus.pictures.chunks(ITEMS).zip(texts.chunks(ITEMS)) {
-            let (mut items, failed) = embed_pictures(&embedder, batch, texts, options)?;
-            embed_texts(&embedder, &mut items)?;
+            let (mut items, failed) = embed_pictures(embedder, batch, texts, options)?;
+            embed_texts(embedder, &mut items)?;
             let corrections = self.corrections(&items)?;
             for (new, correction) in items.iter_mut().zip(corrections) {
                 let data = ("data".into(), Value::from(&*corpus.name));

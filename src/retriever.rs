@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{path::Path, sync::OnceLock};
 
 use burn::tensor::Device;
 use xr_data::{Corpus, Embeddings, Fingerprint, Manifest, Split, SplitSpec, dataset};
@@ -15,6 +15,8 @@ use crate::{Error, FrozenEncoders, Options, Result, Run, run::corpus};
 pub struct Retriever {
     checkpoint: Checkpoint,
     fingerprint: Fingerprint,
+    /// Made when it is first asked for: that takes longer than embedding a text.
+    embedder: OnceLock<Embedder>,
     banks: Banks,
     /// How data sets are split.
     split: (SplitSpec, u64),
@@ -37,7 +39,8 @@ impl Retriever {
         split: (SplitSpec, u64),
         known: Vec<Manifest>,
     ) -> Self {
-        Self { fingerprint: checkpoint.fingerprint(), checkpoint, banks, split, known }
+        let (fingerprint, embedder) = (checkpoint.fingerprint(), OnceLock::new());
+        Self { checkpoint, fingerprint, embedder, banks, split, known }
     }
 
     /// The model of a packed file, which takes data sets with the splits that they have.
@@ -50,6 +53,7 @@ impl Retriever {
         Ok(Self {
             checkpoint: packed.checkpoint(device)?,
             fingerprint: packed.fingerprint().clone(),
+            embedder: OnceLock::new(),
             banks: Banks { pictures, captions },
             split: (SplitSpec::Official, 0),
             known: vec![],
@@ -80,8 +84,10 @@ impl Retriever {
     }
 
     /// The model, ready to embed.
-    pub fn embedder(&self) -> Embedder {
-        Embedder::with_fingerprint(self.checkpoint.clone(), self.fingerprint.clone())
+    pub fn embedder(&self) -> &Embedder {
+        self.embedder.get_or_init(|| {
+            Embedder::with_fingerprint(self.checkpoint.clone(), self.fingerprint.clone())
+        })
     }
 
     /// A data set, split as the model's own was.
