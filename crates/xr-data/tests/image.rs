@@ -137,11 +137,20 @@ fn a_very_long_picture() {
 
 #[test]
 fn loaded_for_training() {
-    let good = at(&fixture("61x47.png"));
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (at(&fixture("61x47.png")), at(&dir.path().join("none.jpg")));
     let unit = Preprocess::unit(2);
-    let load =
-        |flip| load_augmented(&good, &unit, flip, &[], &mut ChaCha8Rng::seed_from_u64(0)).unwrap();
-    let (plain, flipped) = (load(false), load(true));
+    let load = |picture: &Picture, flip| {
+        load_augmented(picture, &unit, flip, &[], &mut ChaCha8Rng::seed_from_u64(0))
+    };
+    assert_eq!(
+        load(&bad, false).unwrap_err().to_string(),
+        format!(
+            "{}: No such file or directory (os error 2)",
+            dir.path().join("none.jpg").display()
+        )
+    );
+    let (plain, flipped) = (load(&good, false).unwrap(), load(&good, true).unwrap());
     assert_eq!(plain, unit.apply(&good.load().unwrap()));
     for (there, here) in plain.chunks(2).zip(flipped.chunks(2)) {
         assert_eq!([there[1], there[0]], here);

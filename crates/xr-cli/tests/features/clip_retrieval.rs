@@ -29,4 +29,9 @@ fn exported_and_imported() {
     // By cosine: such folders have no place for the correction of a picture.
     assert!(coffee(dir, "again", &[]).contains(&"photos/coffee.jpg".to_owned()));
     assert_eq!(all(dir, "again"), all(dir, "shelf"));
+    // What is imported is ranked the same after another round.
+    succeeds(dir, &["index", "export", "again", "--to", "clip-again"]);
+    let import = ["index", "import", "third", "--from", "clip-again", "--made-by", made_by];
+    assert_eq!(succeeds(dir, &import), "11 pictures added\n");
+    assert_eq!(coffee(dir, "third", &[]), coffee(dir, "again", &[]));
 }
