@@ -91,14 +91,19 @@ fn minilm(criterion: &mut Criterion) {
 
 fn minilm_alone(group: &mut BenchmarkGroup<WallTime>, name: &str, device: &Device) {
     let encoder = BertConfig::mini_lm().init(device);
-    for batch in BATCHES {
-        let shape = [batch, TOKENS];
-        let ids = Tensor::<2, Int>::random(shape, Distribution::Uniform(1000.0, 30_000.0), device);
-        let mask = Tensor::<2, Bool>::full(shape, true, device);
-        group.throughput(Throughput::Elements(batch as u64));
-        group.bench_function(BenchmarkId::new(format!("{batch}x{TOKENS}"), name), |bencher| {
-            bencher.iter(|| in_pool(|| encoder.forward(ids.clone(), mask.clone()).into_data()));
-        });
+    let in_bf16 = (format!("{name}, bf16"), encoder.clone().in_bf16());
+    for (name, encoder) in [(name.to_owned(), encoder), in_bf16] {
+        for batch in BATCHES {
+            let shape = [batch, TOKENS];
+            let range = Distribution::Uniform(1000.0, 30_000.0);
+            let ids = Tensor::<2, Int>::random(shape, range, device);
+            let mask = Tensor::<2, Bool>::full(shape, true, device);
+            let id = BenchmarkId::new(format!("{batch}x{TOKENS}"), &name);
+            group.throughput(Throughput::Elements(batch as u64));
+            group.bench_function(id, |bencher| {
+                bencher.iter(|| in_pool(|| encoder.forward(ids.clone(), mask.clone()).into_data()));
+            });
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use burn::{
     backend::{
-        Autodiff, Backend, Dispatch,
+        Autodiff, Backend, Dispatch, TensorMetadata,
         autodiff::{
             checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
             grads::Gradients,
@@ -10,7 +10,7 @@ use burn::{
         tensor::FloatTensor,
     },
     nn,
-    tensor::Tensor,
+    tensor::{Shape, Tensor},
 };
 
 use super::{
@@ -19,6 +19,9 @@ use super::{
 };
 
 /// `f(x · weight + bias)`.
+///
+/// A weight of another type than `x` says in what precision the products are: `x` is rounded to
+/// it, and the output has the type of `x` again.
 ///
 /// # Shapes
 /// - x: `[.., input]`
@@ -50,7 +53,16 @@ pub(super) fn composed<B: Backend>(
     bias: FloatTensor<B>,
     f: Activation,
 ) -> FloatTensor<B> {
-    activation::composed::<B>(<B as ModuleOps<B>>::linear(x, weight, Some(bias)), f)
+    let (given, precise) = (x.dtype(), weight.dtype());
+    if given == precise {
+        return activation::composed::<B>(<B as ModuleOps<B>>::linear(x, weight, Some(bias)), f);
+    }
+    let x = B::float_cast(x, precise.into());
+    let y = B::float_cast(<B as ModuleOps<B>>::linear(x, weight, None), given.into());
+    let last = y.shape().num_dims() - 1;
+    let mut shape = vec![1; last];
+    shape.extend(bias.shape().to_vec());
+    activation::composed::<B>(B::float_add(y, B::float_reshape(bias, Shape::from(shape))), f)
 }
 
 pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(

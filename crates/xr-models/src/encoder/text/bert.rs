@@ -7,7 +7,7 @@ use burn::{
         Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear,
         LinearConfig,
     },
-    tensor::{Bool, Device, Int, Tensor},
+    tensor::{Bool, DType, Device, Int, Tensor},
 };
 use serde::Deserialize;
 
@@ -278,6 +278,18 @@ impl Bert {
     pub fn joined([mut lower, upper]: [Self; 2]) -> Self {
         lower.layers.extend(upper.layers);
         lower
+    }
+
+    /// The encoder with the weights of its layers rounded to bf16: its products are of rounded values
+    /// then, all else is in single precision.
+    pub fn in_bf16(mut self) -> Self {
+        for layer in &mut self.layers {
+            let Layer { query, key, value, attended, widen, narrow, .. } = layer;
+            for linear in [query, key, value, attended, widen, narrow] {
+                linear.weight = linear.weight.clone().map(|weight| weight.cast(DType::BF16));
+            }
+        }
+        self
     }
 
     /// The encoder that knows only these tokens, which get the ids 0, 1, 2, …, and texts of at most

@@ -1,9 +1,14 @@
-use burn::{backend::flex::FlexTensor, tensor::Shape};
+use burn::{
+    backend::flex::FlexTensor,
+    tensor::{Shape, bf16},
+};
 use pulp::{Simd, WithSimd};
 
 use super::{
     activation::activate,
     arch::Arch,
+    arithmetic::Arithmetic,
+    bf16::rounded,
     clamp::Clamp,
     packed::packed,
     product::{Matrix, Panels, Write, product},
@@ -18,55 +23,94 @@ pub(super) fn forward(
     bias: FlexTensor,
     f: Activation,
 ) -> FlexTensor {
-    multiply(x, &weight, bias, f, true)
+    Linear::new(x, bias, f).multiply(&weight, true)
 }
 
 pub(super) fn in_training(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-    multiply(x, &weight, bias, Activation::Identity, false)
+    Linear::new(x, bias, Activation::Identity).multiply(&weight, false)
 }
 
-fn multiply(
+/// With a weight in bf16, to which `x` is rounded as well. Sums and output are in single precision.
+pub(super) fn forward_bf16(
     x: FlexTensor,
-    weight: &FlexTensor,
+    weight: FlexTensor,
     bias: FlexTensor,
     f: Activation,
-    keep_weight: bool,
 ) -> FlexTensor {
-    let (x, bias) = (contiguous(x), contiguous(bias));
-    let mut shape: Vec<usize> = x.layout().shape().to_vec();
-    *shape.last_mut().expect("a dimension to multiply along") = values(&bias).len();
-    let out =
-        Arch::new().dispatch(Linear { x: values(&x), weight, keep_weight, bias: values(&bias), f });
-    tensor(out, Shape::from(shape))
+    let linear = Linear::new(x, bias, f);
+    #[cfg(target_arch = "x86_64")]
+    if let Some((simd, pairs)) = super::bf16::Pairs::detect() {
+        let weight = packed(&weight, || {
+            let [depth, columns] = weight.layout().shape().dims();
+            let pairs_of_rows = super::bf16::Pairs::of_rows(&halves(&weight), columns);
+            Panels::of_steps(simd, pairs, Matrix::new(&pairs_of_rows, columns), depth)
+        });
+        return linear.tensor(linear.run(simd, &*weight));
+    }
+    let x = rounded(Arch::new(), values(&linear.x));
+    let x = tensor(x, linear.x.layout().shape().clone());
+    let weight_values = halves(&weight).into_iter().map(bf16::to_f32).collect();
+    let weight = tensor(weight_values, weight.layout().shape().clone());
+    Linear { x, ..linear }.multiply(&weight, false)
 }
 
-struct Linear<'a> {
-    x: &'a [f32],
-    weight: &'a FlexTensor,
-    /// Is the weight used again, for other batches?
-    keep_weight: bool,
-    bias: &'a [f32],
+/// The values of a tensor of bf16 in row-major order.
+fn halves(x: &FlexTensor) -> Vec<bf16> {
+    contiguous(x.clone()).as_slice().expect("a contiguous tensor of bf16").to_vec()
+}
+
+/// `f(x · weight + bias)` for some weight.
+struct Linear {
+    x: FlexTensor,
+    bias: FlexTensor,
     f: Activation,
 }
 
-impl WithSimd for Linear<'_> {
+impl Linear {
+    fn new(x: FlexTensor, bias: FlexTensor, f: Activation) -> Self {
+        Self { x: contiguous(x), bias: contiguous(bias), f }
+    }
+
+    /// `keep_weight` says whether the weight is used again, for other batches.
+    fn multiply(&self, weight: &FlexTensor, keep_weight: bool) -> FlexTensor {
+        self.tensor(Arch::new().dispatch(InSingle { linear: self, weight, keep_weight }))
+    }
+
+    fn run<S: Simd, A: Arithmetic<S>>(&self, simd: S, weight: &Panels<S, A>) -> Vec<f32> {
+        let (bias, clamp) = (registers(simd, values(&self.bias)), Clamp::of(self.f));
+        let finish = Write { bias: &bias, residual: None, clamp: clamp.unwrap_or(Clamp::NONE) };
+        let then = |out: &mut [f32]| {
+            if clamp.is_none() {
+                activate(Arch::new(), out, self.f);
+            }
+        };
+        product(simd, values(&self.x), weight, finish, then)
+    }
+
+    /// The output of these values.
+    fn tensor(&self, out: Vec<f32>) -> FlexTensor {
+        let mut shape: Vec<usize> = self.x.layout().shape().to_vec();
+        *shape.last_mut().expect("a dimension to multiply along") = values(&self.bias).len();
+        tensor(out, Shape::from(shape))
+    }
+}
+
+struct InSingle<'a> {
+    linear: &'a Linear,
+    weight: &'a FlexTensor,
+    keep_weight: bool,
+}
+
+impl WithSimd for InSingle<'_> {
     type Output = Vec<f32>;
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Self { x, weight, f, .. } = self;
-        let bias = registers(simd, self.bias);
-        let clamp = Clamp::of(f);
-        let finish = Write { bias: &bias, residual: None, clamp: clamp.unwrap_or(Clamp::NONE) };
-        let then = |out: &mut [f32]| {
-            if clamp.is_none() {
-                activate(Arch::new(), out, f);
-            }
-        };
+        let Self { linear, weight, .. } = self;
         if self.keep_weight {
-            product(simd, x, &packed(weight, || pack(simd, weight)), finish, then)
+            linear.run(simd, &*packed(weight, || pack(simd, weight)))
         } else {
-            product(simd, x, &pack(simd, weight), finish, then)
+            linear.run(simd, &pack(simd, weight))
         }
     }
 }

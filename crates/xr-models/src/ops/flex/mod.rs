@@ -10,8 +10,10 @@ mod activation;
 mod adam;
 mod add_norm;
 mod arch;
+mod arithmetic;
 mod attention;
 mod batch_norm;
+mod bf16;
 mod blocks;
 mod channels_last;
 mod clamp;
@@ -68,10 +70,10 @@ impl Kernels for Flex {
         bias: FloatTensor<Self>,
         f: Activation,
     ) -> FloatTensor<Self> {
-        if all_f32(&[&x, &weight, &bias]) {
-            linear::forward(x, weight, bias, f)
-        } else {
-            super::linear::composed::<Self>(x, weight, bias, f)
+        match weight.dtype() {
+            DType::F32 if all_f32(&[&x, &bias]) => linear::forward(x, weight, bias, f),
+            DType::BF16 if all_f32(&[&x, &bias]) => linear::forward_bf16(x, weight, bias, f),
+            _ => super::linear::composed::<Self>(x, weight, bias, f),
         }
     }
 

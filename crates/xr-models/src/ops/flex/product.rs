@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use super::{
     arch::{Arch, vectorize},
+    arithmetic::{Arithmetic, Single},
     blocks,
     clamp::Clamp,
     registers::{load, store},
@@ -23,8 +24,9 @@ use super::{
 /// the rounding error of a sum grows with its length.
 const STEPS: usize = 384;
 
-/// Steps between two looks at what comes next.
-const UNROLLED: usize = 8;
+/// Steps between two looks at what comes next. A loop over so many isn't unrolled, on purpose: the
+/// values of several steps would be loaded at once then, and taken apart again.
+const LOOK: usize = 8;
 
 /// Values that a task reads and writes: they should stay in a core's own cache.
 const TASK_VALUES: usize = 96 * 1024;
@@ -43,7 +45,7 @@ const MIN_ROWS: usize = 24;
 const FEW_ROWS: usize = 128;
 
 /// Registers of columns of such a task.
-const TASK_PANELS: usize = 8;
+const TASK_PANELS: usize = 6;
 
 /// Products of numbers, below which sharing them with another thread takes longer than doing them.
 const PARALLEL: usize = 1 << 20;
@@ -87,19 +89,46 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// The right side of a product: a register's width of its columns after the other, row by row.
-pub(super) struct Panels<S: Simd> {
+/// The right side of a product: a register's width of its columns after the other, step by step.
+pub(super) struct Panels<S: Simd, A = Single> {
+    arithmetic: A,
     registers: Vec<S::f32s>,
+    /// The inner dimension.
     depth: usize,
+    /// Registers of a panel.
+    steps: usize,
     width: usize,
 }
 
 impl<S: Simd> Panels<S> {
     pub(super) fn new(simd: S, matrix: Matrix) -> Self {
-        let (depth, width) = (matrix.rows, matrix.columns);
+        Self::of_steps(simd, Single, matrix, matrix.rows)
+    }
+
+    /// Of no matrix, to be filled.
+    pub(super) fn empty() -> Self {
+        Self { arithmetic: Single, registers: vec![], depth: 0, steps: 0, width: 0 }
+    }
+
+    /// Of another matrix, in the same memory.
+    #[inline(always)]
+    pub(super) fn refill(&mut self, simd: S, matrix: Matrix) {
+        (self.depth, self.steps, self.width) = (matrix.rows, matrix.rows, matrix.columns);
+        self.registers.resize(self.steps * self.count(), simd.splat_f32s(0.0));
+        for (panel, out) in self.registers.chunks_mut(self.steps.max(1)).enumerate() {
+            pack(simd, matrix, panel * S::F32_LANES, out);
+        }
+    }
+}
+
+impl<S: Simd, A: Arithmetic<S>> Panels<S, A> {
+    /// Of a matrix that has a row for each step, and the inner dimension `depth`.
+    pub(super) fn of_steps(simd: S, arithmetic: A, matrix: Matrix, depth: usize) -> Self {
+        let (steps, width) = (matrix.rows, matrix.columns);
+        assert_eq!(steps, depth.div_ceil(A::VALUES), "a row for each step");
         let count = width.div_ceil(S::F32_LANES);
-        let mut registers = vec![simd.splat_f32s(0.0); depth * count];
-        let panels = registers.par_chunks_mut(depth.max(1)).enumerate();
+        let mut registers = vec![simd.splat_f32s(0.0); steps * count];
+        let panels = registers.par_chunks_mut(steps.max(1)).enumerate();
         panels.for_each(|(panel, out)| {
             vectorize(
                 simd,
@@ -107,24 +136,11 @@ impl<S: Simd> Panels<S> {
                 || pack(simd, matrix, panel * S::F32_LANES, out),
             )
         });
-        Self { registers, depth, width }
+        Self { arithmetic, registers, depth, steps, width }
     }
+}
 
-    /// Of no matrix, to be filled.
-    pub(super) fn empty() -> Self {
-        Self { registers: vec![], depth: 0, width: 0 }
-    }
-
-    /// Of another matrix, in the same memory.
-    #[inline(always)]
-    pub(super) fn refill(&mut self, simd: S, matrix: Matrix) {
-        (self.depth, self.width) = (matrix.rows, matrix.columns);
-        self.registers.resize(self.depth * self.count(), simd.splat_f32s(0.0));
-        for (panel, out) in self.registers.chunks_mut(self.depth.max(1)).enumerate() {
-            pack(simd, matrix, panel * S::F32_LANES, out);
-        }
-    }
-
+impl<S: Simd, A> Panels<S, A> {
     fn count(&self) -> usize {
         self.width.div_ceil(S::F32_LANES)
     }
@@ -136,7 +152,7 @@ impl<S: Simd> Panels<S> {
 
     #[inline(always)]
     fn panel(&self, panel: usize) -> &[S::f32s] {
-        &self.registers[panel * self.depth..][..self.depth]
+        &self.registers[panel * self.steps..][..self.steps]
     }
 }
 
@@ -236,10 +252,10 @@ impl<S: Simd> Finish<S> for Write<'_, S> {
 
 /// `finish(left · right)` on all threads, both sides row-major. What `then` does to parts of it, it
 /// does while they are in the cache.
-pub(super) fn product<S: Simd>(
+pub(super) fn product<S: Simd, A: Arithmetic<S>>(
     simd: S,
     left: &[f32],
-    right: &Panels<S>,
+    right: &Panels<S, A>,
     finish: Write<S>,
     then: impl Fn(&mut [f32]) + Send + Sync,
 ) -> Vec<f32> {
@@ -250,8 +266,10 @@ pub(super) fn product<S: Simd>(
     }
     let task = rows_of_task(rows, depth, width);
     blocks::generate_rows(rows * width, width, task, |first, out| {
-        let (left, out) = (&left[first * depth..], out.all());
-        multiply(simd, Rows(left, depth), right, finish.skip(first, width), out);
+        let out = out.all();
+        let left = &left[first * depth..][..out.len() / width * depth];
+        let left = right.arithmetic.rows(simd, left, depth);
+        multiply(simd, Rows(&left, right.steps), right, finish.skip(first, width), out);
         then(out);
     })
 }
@@ -263,19 +281,20 @@ pub(super) fn rows_of_task(rows: usize, depth: usize, width: usize) -> usize {
 }
 
 /// The product of a few rows: each task has all of them, and some columns.
-fn by_columns<S: Simd>(
+fn by_columns<S: Simd, A: Arithmetic<S>>(
     simd: S,
     left: &[f32],
-    right: &Panels<S>,
+    right: &Panels<S, A>,
     finish: Write<S>,
     then: impl Fn(&mut [f32]) + Send + Sync,
 ) -> Vec<f32> {
     let rows = left.len() / right.depth;
+    let left = right.arithmetic.rows(simd, left, right.depth);
     let tasks = (0..right.count()).into_par_iter().step_by(TASK_PANELS).map(|first| {
         let panels = first..right.count().min(first + TASK_PANELS);
         let stride = right.columns(&panels).len();
         let mut out = vec![0.0; rows * stride];
-        let left = Rows(left, right.depth);
+        let left = Rows(&left, right.steps);
         let target = Target { out: &mut out, rows, stride };
         multiply_panels(simd, left, right, panels, finish, target);
         then(&mut out);
@@ -292,10 +311,10 @@ fn by_columns<S: Simd>(
 }
 
 /// `finish(left · right)` on this thread, into the rows of `out`.
-pub(super) fn multiply<S: Simd>(
+pub(super) fn multiply<S: Simd, A: Arithmetic<S>>(
     simd: S,
     left: impl Left,
-    right: &Panels<S>,
+    right: &Panels<S, A>,
     finish: impl Finish<S>,
     out: &mut [f32],
 ) {
@@ -347,16 +366,16 @@ struct Target<'a> {
     stride: usize,
 }
 
-fn multiply_panels<S: Simd>(
+fn multiply_panels<S: Simd, A: Arithmetic<S>>(
     simd: S,
     left: impl Left,
-    right: &Panels<S>,
+    right: &Panels<S, A>,
     panels: Range<usize>,
     finish: impl Finish<S>,
     mut target: Target,
 ) {
     let product = Product { simd, left, right, panels, finish };
-    vectorize(
+    right.arithmetic.vectorize(
         simd,
         #[inline(always)]
         || product.run(&mut target),
@@ -373,9 +392,6 @@ pub(super) trait Left: Copy + Sync {
 pub(super) trait Tile<const R: usize> {
     /// The values at a step.
     fn at(&self, step: usize) -> [f32; R];
-
-    /// Those at [`UNROLLED`] steps.
-    fn block(&self, block: usize) -> [[f32; R]; UNROLLED];
 }
 
 /// Rows that begin so many values after one another.
@@ -385,37 +401,20 @@ pub(super) struct Rows<'a>(pub(super) &'a [f32], pub(super) usize);
 impl Left for Rows<'_> {
     #[inline(always)]
     fn tile<const R: usize>(self, first: usize, steps: &Range<usize>) -> impl Tile<R> {
-        let (mut rows, mut blocks): ([&[f32]; R], [&[_]; R]) = ([&[]; R], [&[]; R]);
+        let mut rows: [&[f32]; R] = [&[]; R];
         for r in 0..R {
             rows[r] = &self.0[(first + r) * self.1 + steps.start..][..steps.len()];
-            blocks[r] = &rows[r].as_chunks().0[..steps.len() / UNROLLED];
         }
-        RowsTile { rows, blocks }
+        rows
     }
 }
 
-struct RowsTile<'a, const R: usize> {
-    rows: [&'a [f32]; R],
-    blocks: [&'a [[f32; UNROLLED]]; R],
-}
-
-impl<const R: usize> Tile<R> for RowsTile<'_, R> {
+impl<const R: usize> Tile<R> for [&[f32]; R] {
     #[inline(always)]
     fn at(&self, step: usize) -> [f32; R] {
         let mut values = [0.0; R];
         for r in 0..R {
-            values[r] = self.rows[r][step];
-        }
-        values
-    }
-
-    #[inline(always)]
-    fn block(&self, block: usize) -> [[f32; R]; UNROLLED] {
-        let mut values = [[0.0; R]; UNROLLED];
-        for r in 0..R {
-            for i in 0..UNROLLED {
-                values[i][r] = self.blocks[r][block][i];
-            }
+            values[r] = self[r][step];
         }
         values
     }
@@ -437,38 +436,27 @@ impl<const R: usize> Tile<R> for Columns<'_> {
     fn at(&self, step: usize) -> [f32; R] {
         *self.0[step * self.1..].first_chunk().expect("R rows")
     }
-
-    #[inline(always)]
-    fn block(&self, block: usize) -> [[f32; R]; UNROLLED] {
-        let mut values = [[0.0; R]; UNROLLED];
-        for (i, values) in values.iter_mut().enumerate() {
-            *values = self.at(block * UNROLLED + i);
-        }
-        values
-    }
 }
 
-struct Product<'a, S: Simd, L, F> {
+struct Product<'a, S: Simd, A, L, F> {
     simd: S,
     left: L,
-    right: &'a Panels<S>,
+    right: &'a Panels<S, A>,
     panels: Range<usize>,
     finish: F,
 }
 
-impl<S: Simd, L: Left, F: Finish<S>> Product<'_, S, L, F> {
-    /// As many rows at a time as there are registers for their sums.
+impl<S: Simd, A: Arithmetic<S>, L: Left, F: Finish<S>> Product<'_, S, A, L, F> {
+    /// Tiles whose sums are in registers, of so few rows that each row's address is in one too: with
+    /// more, the compiler goes through the stack for each value of the left side.
     #[inline(always)]
     fn run(&self, target: &mut Target) {
         let Range { start: mut panel, end } = self.panels;
         while panel < end {
-            // Two panels at a time, and three at last rather than one, which would wait for its sums.
             panel += match (end - panel, S::REGISTER_COUNT > 16) {
-                (1, true) => self.strip::<16, 16, 1>(panel, target),
-                (1, false) => self.strip::<8, 8, 1>(panel, target),
-                (3, true) => self.strip::<8, 8, 3>(panel, target),
-                (3, false) => self.strip::<4, 4, 3>(panel, target),
-                (_, true) => self.strip::<12, 10, 2>(panel, target),
+                (1, _) => self.strip::<8, 8, 1>(panel, target),
+                (2 | 4, true) => self.strip::<6, 5, 2>(panel, target),
+                (_, true) => self.strip::<6, 5, 3>(panel, target),
                 (_, false) => self.strip::<6, 5, 2>(panel, target),
             };
         }
@@ -482,9 +470,9 @@ impl<S: Simd, L: Left, F: Finish<S>> Product<'_, S, L, F> {
         panel: usize,
         target: &mut Target,
     ) -> usize {
-        let (rows, depth) = (target.rows, self.right.depth);
-        for first in (0..depth.max(1)).step_by(STEPS) {
-            let block = Block { panel, steps: first..depth.min(first + STEPS) };
+        let (rows, steps) = (target.rows, self.right.steps);
+        for first in (0..steps.max(1)).step_by(STEPS) {
+            let block = Block { panel, steps: first..steps.min(first + STEPS) };
             if rows < FEWER {
                 self.tiles::<1, V>(&block, target);
             } else if rows < R || rows.next_multiple_of(FEWER) < rows.next_multiple_of(R) {
@@ -514,10 +502,8 @@ impl<S: Simd, L: Left, F: Finish<S>> Product<'_, S, L, F> {
     /// What of the next panels is to be fetched meanwhile.
     #[inline(always)]
     fn ahead<const V: usize>(&self, block: &Block) -> &[S::f32s] {
-        if block.panel + V >= self.panels.end {
-            return &[];
-        }
-        let rest = &self.right.registers[(block.panel + V) * self.right.depth..];
+        let panels = self.right.count().min(block.panel + V);
+        let rest = &self.right.registers[panels * self.right.steps..];
         &rest[rest.len().min(block.steps.start * V)..rest.len().min(block.steps.end * V)]
     }
 
@@ -532,7 +518,8 @@ impl<S: Simd, L: Left, F: Finish<S>> Product<'_, S, L, F> {
         for (v, panel) in panels.iter_mut().enumerate() {
             *panel = &self.right.panel(block.panel + v)[block.steps.clone()];
         }
-        sums(self.simd, self.left.tile::<R>(first, &block.steps), panels, ahead)
+        let left = self.left.tile::<R>(first, &block.steps);
+        sums(self.simd, self.right.arithmetic, left, panels, ahead)
     }
 
     /// Brings the sums of one row to their place, or adds them there if there are more to come.
@@ -552,7 +539,7 @@ impl<S: Simd, L: Left, F: Finish<S>> Product<'_, S, L, F> {
             if F::ADDS || steps.start > 0 {
                 sums = simd.add_f32s(load(simd, out), sums);
             }
-            if steps.end == self.right.depth {
+            if steps.end == self.right.steps {
                 let place = Place { row, panel, width: self.right.width };
                 self.finish.finish(simd, sums, place, out);
             } else {
@@ -570,53 +557,41 @@ struct Block {
 
 /// Of a tile; all of them in registers. Brings `ahead` towards the cache meanwhile.
 #[inline(always)]
-fn sums<S: Simd, const R: usize, const V: usize>(
+fn sums<S: Simd, A: Arithmetic<S>, const R: usize, const V: usize>(
     simd: S,
+    arithmetic: A,
     left: impl Tile<R>,
     right: [&[S::f32s]; V],
     ahead: &[S::f32s],
 ) -> [[S::f32s; V]; R] {
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     let steps = right[0].len();
-    let mut blocks: [&[[S::f32s; UNROLLED]]; V] = [&[]; V];
-    for v in 0..V {
-        blocks[v] = &right[v].as_chunks().0[..steps / UNROLLED];
-    }
-    let hints = ahead.len().div_ceil((steps / UNROLLED).max(1));
-    for block in 0..steps / UNROLLED {
-        for hint in block * hints..(block + 1) * hints {
-            prefetch(ahead, hint);
-        }
-        let left = left.block(block);
-        for i in 0..UNROLLED {
-            let mut right = [simd.splat_f32s(0.0); V];
+    let hints = ahead.len().div_ceil(steps.div_ceil(LOOK).max(1)).max(1);
+    let mut ahead = ahead.chunks(hints);
+    for block in (0..steps).step_by(LOOK) {
+        ahead.next().unwrap_or_default().iter().for_each(prefetch);
+        for step in block..steps.min(block + LOOK) {
+            let mut values = [simd.splat_f32s(0.0); V];
             for v in 0..V {
-                right[v] = blocks[v][block][i];
+                values[v] = right[v][step];
             }
-            add_products(simd, left[i], right, &mut sums);
+            add_products(simd, arithmetic, left.at(step), values, &mut sums);
         }
-    }
-    for step in steps / UNROLLED * UNROLLED..steps {
-        let mut values = [simd.splat_f32s(0.0); V];
-        for v in 0..V {
-            values[v] = right[v][step];
-        }
-        add_products(simd, left.at(step), values, &mut sums);
     }
     sums
 }
 
 #[inline(always)]
-fn add_products<S: Simd, const R: usize, const V: usize>(
+fn add_products<S: Simd, A: Arithmetic<S>, const R: usize, const V: usize>(
     simd: S,
+    arithmetic: A,
     left: [f32; R],
     right: [S::f32s; V],
     sums: &mut [[S::f32s; V]; R],
 ) {
     for r in 0..R {
-        let value = simd.splat_f32s(left[r]);
         for v in 0..V {
-            sums[r][v] = simd.mul_add_e_f32s(value, right[v], sums[r][v]);
+            sums[r][v] = arithmetic.multiply_add(simd, left[r], right[v], sums[r][v]);
         }
     }
 }
@@ -624,9 +599,9 @@ fn add_products<S: Simd, const R: usize, const V: usize>(
 /// Asks for a value that is needed soon; a hint, and only on x86.
 #[inline(always)]
 #[allow(unsafe_code, unused_variables)]
-fn prefetch<T>(values: &[T], i: usize) {
+fn prefetch<T>(value: &T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if let Some(value) = values.get(i) {
+    {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: every x86-64 has the instruction, and the address is a reference's.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(value).cast()) };
