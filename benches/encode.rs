@@ -50,13 +50,16 @@ fn lite0(criterion: &mut Criterion) {
 
 fn lite0_alone(group: &mut BenchmarkGroup<WallTime>, name: &str, device: &Device) {
     let encoder = EfficientNetLiteConfig::lite0().init(device).folded();
-    for batch in BATCHES {
-        let shape = [batch, 3, 224, 224];
-        let pixels = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), device);
-        group.throughput(Throughput::Elements(batch as u64));
-        group.bench_function(BenchmarkId::new(batch.to_string(), name), |bencher| {
-            bencher.iter(|| in_pool(|| encoder.forward(pixels.clone()).into_data()));
-        });
+    let in_bf16 = (format!("{name}, bf16"), encoder.clone().in_bf16());
+    for (name, encoder) in [(name.to_owned(), encoder), in_bf16] {
+        for batch in BATCHES {
+            let shape = [batch, 3, 224, 224];
+            let pixels = Tensor::<4>::random(shape, Distribution::Normal(0.0, 1.0), device);
+            group.throughput(Throughput::Elements(batch as u64));
+            group.bench_function(BenchmarkId::new(batch.to_string(), &name), |bencher| {
+                bencher.iter(|| in_pool(|| encoder.forward(pixels.clone()).into_data()));
+            });
+        }
     }
 }
 

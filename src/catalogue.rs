@@ -1,6 +1,8 @@
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 use xr_data::{Corpus, Embeddings, Picture, Skipped, Source, dataset, text_key};
-use xr_index::{Catalogue, Condition, Found, Item, NewItem, Query};
+use xr_index::{Catalogue, Condition, FindItems, Item, NewItem, Query};
 use xr_models::{embed, embed::Embedder};
 
 use crate::{Options, Result, Retriever};
@@ -90,50 +92,22 @@ impl Retriever {
     /// is wanted and at least a hundred.
     ///
     /// # Errors
-    /// Those of [`Catalogue::search`].
+    /// Those of [`FindItems`].
     pub fn search_catalogue(
         &self,
-        catalogue: &Catalogue,
+        catalogue: &impl FindItems,
         text: &str,
         k: usize,
         conditions: &[Condition],
-    ) -> Result<Vec<(Item, f32)>> {
-        let search = |text: &Embeddings, query: &Query| catalogue.search(text, query);
-        self.search_items(text, k, conditions, search, |id| catalogue.item(id))
-    }
-
-    /// The same in a catalogue on Milvus servers.
-    ///
-    /// # Errors
-    /// Those of [`MilvusCatalogue::search`](xr_index::MilvusCatalogue::search).
-    #[cfg(feature = "milvus")]
-    pub fn search_milvus(
-        &self,
-        catalogue: &xr_index::MilvusCatalogue,
-        text: &str,
-        k: usize,
-        conditions: &[Condition],
-    ) -> Result<Vec<(Item, f32)>> {
-        let search = |text: &Embeddings, query: &Query| catalogue.search(text, query);
-        self.search_items(text, k, conditions, search, |id| catalogue.item(id))
-    }
-
-    fn search_items(
-        &self,
-        text: &str,
-        k: usize,
-        conditions: &[Condition],
-        search: impl Fn(&Embeddings, &Query) -> xr_index::Result<Vec<Vec<Found>>>,
-        item: impl Fn(u64) -> xr_index::Result<Option<Item>>,
     ) -> Result<Vec<(Item, f32)>> {
         let text = self.embedder().texts(&[text], embed::Run::new(1))?;
         let candidates = FEWEST_CANDIDATES.max(CANDIDATES * k);
-        let near = search(&text, &Query { k: candidates, conditions, ..Query::default() })?;
-        let mut found = vec![];
-        for Found { item: id, score } in near.into_iter().flatten() {
-            // One may have been removed meanwhile.
-            found.extend(item(id)?.map(|item| (score - correction(&item), item)));
-        }
+        let query = Query { k: candidates, conditions, ..Query::default() };
+        let near = catalogue.search(&text, &query)?.into_iter().flatten();
+        let cosines: HashMap<_, _> = near.map(|found| (found.item, found.score)).collect();
+        let ids: Vec<_> = cosines.keys().copied().collect();
+        let corrected = |item: Item| (cosines[&item.id] - correction(&item), item);
+        let mut found: Vec<_> = catalogue.items(&ids)?.into_iter().map(corrected).collect();
         found.sort_by(|(a, first), (b, second)| b.total_cmp(a).then(first.id.cmp(&second.id)));
         Ok(found.into_iter().take(k).map(|(score, item)| (item, score)).collect())
     }

@@ -1,6 +1,6 @@
 use std::{path::Path, sync::OnceLock};
 
-use burn::tensor::Device;
+use burn::{module::Module, tensor::Device};
 use xr_data::{Corpus, Embeddings, Fingerprint, Manifest, Split, SplitSpec, dataset};
 use xr_eval::{Banks, EvalConfig, Scores, evaluate, evaluate_corrected};
 use xr_index::QueryBank;
@@ -71,6 +71,21 @@ impl Retriever {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         let packed = Packed::from_bytes(&bytes).map_err(|e| Error::bad_file(path, &e))?;
         Self::unpacked(&packed, device)
+    }
+
+    /// The same model with its encoders' products in bf16, as [`Model::in_bf16`] has them. What it
+    /// embeds isn't mixed with what the model embeds in single precision; its query banks are the
+    /// model's.
+    ///
+    /// [`Model::in_bf16`]: xr_models::Model::in_bf16
+    pub fn in_bf16(self) -> Self {
+        let Self { mut checkpoint, fingerprint, banks, .. } = self;
+        checkpoint.model = checkpoint.model.valid().in_bf16();
+        let fingerprint = Fingerprint::of([fingerprint.as_str(), "bf16"]);
+        let [pictures, captions] =
+            [banks.pictures, banks.captions].map(|bank| bank.for_model(fingerprint.clone()));
+        let banks = Banks { pictures, captions };
+        Self { checkpoint, fingerprint, banks, embedder: OnceLock::new(), ..self }
     }
 
     /// The model.

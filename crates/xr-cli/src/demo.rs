@@ -9,7 +9,11 @@ use xr::{
     train::Bar,
 };
 
-use crate::{Result, options::Global, search::row};
+use crate::{
+    Result,
+    options::{Global, Precision},
+    search::row,
+};
 
 /// Shows what xr does, offline and without data.
 ///
@@ -43,7 +47,7 @@ impl Demo {
             fs::write(photos.join(name), content)?;
         }
         println!("finding photographs in {} with the model that is built in", photos.display());
-        let (model, options) = (global.retriever(None)?, global.options());
+        let (model, options) = (global.retriever(None, Precision::default())?, global.options());
         let folder = photos.to_str().ok_or("the name of the folder is not UTF-8")?;
         let listing = Listing::of(folder, &options)?;
         let (shelf, _) = Shelf::update(&self.out.join("photos-shelf"), listing, &model, &options)?;

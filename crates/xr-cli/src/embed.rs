@@ -5,7 +5,7 @@ use xr::{Listing, Run, Shelf};
 
 use crate::{
     Result,
-    options::{Global, report_skipped},
+    options::{Global, Precision, report_skipped},
 };
 
 /// Embeds all pictures of a data set, to be searched.
@@ -20,11 +20,15 @@ pub struct Embed {
     /// Data set, or a folder of pictures.
     #[arg(long, value_name = "DATA")]
     data: String,
+    #[command(flatten)]
+    precision: Precision,
 }
 
 impl Embed {
     pub fn run(&self, global: &Global) -> Result<()> {
-        let model = Run::open(&self.run)?.retriever(&global.device()?)?;
+        // Not a packed model: what it embeds is kept with the run.
+        Run::open(&self.run)?;
+        let model = global.retriever(Some(&self.run), self.precision)?;
         let options = global.options();
         let listing = Listing::of(&self.data, &options)?;
         let (_, update) = Shelf::update(&self.run, listing, &model, &options)?;

@@ -11,7 +11,7 @@ use xr::{
 
 use crate::{
     Result,
-    options::{Global, report_skipped},
+    options::{Global, Precision, report_skipped},
 };
 
 /// Scores a model on a split, in both directions, with confidence intervals.
@@ -38,6 +38,8 @@ pub struct Eval {
     /// Draw the best pictures for a few captions.
     #[arg(long, value_name = "PNG")]
     gallery: Option<PathBuf>,
+    #[command(flatten)]
+    precision: Precision,
 }
 
 /// Scores by cosine, and with the query-bank correction.
@@ -63,7 +65,7 @@ impl Report {
 impl Eval {
     pub fn run(&self, global: &Global) -> Result<()> {
         let options = global.options();
-        let model = global.retriever(self.model.as_deref())?;
+        let model = global.retriever(self.model.as_deref(), self.precision)?;
         let corpus = model.corpus(&self.data()?, &options)?;
         report_skipped(&corpus.skipped);
         let [scores, corrected] = model.score_corrected(&corpus, &self.split, &options)?;

@@ -21,7 +21,7 @@ use xr::{
 
 use crate::{
     Result,
-    options::{Global, report_skipped},
+    options::{Global, Precision, report_skipped},
 };
 
 /// Keeps pictures with their texts and embeddings in a catalogue, to be searched.
@@ -68,7 +68,7 @@ pub struct Build {
 
 impl Build {
     fn run(&self, global: &Global) -> Result<()> {
-        let model = global.retriever(self.add.model.as_deref())?;
+        let model = global.retriever(self.add.model.as_deref(), self.add.precision)?;
         let embedder = model.embedder();
         let config = Config::new(embedder.fingerprint().clone(), embedder.dim());
         let mut catalogue = Catalogue::create(&self.add.catalogue, config)?;
@@ -89,11 +89,13 @@ pub struct Add {
     /// Data set, or a folder of pictures.
     #[arg(long, value_name = "DATA")]
     data: String,
+    #[command(flatten)]
+    precision: Precision,
 }
 
 impl Add {
     fn run(&self, global: &Global) -> Result<()> {
-        let model = global.retriever(self.model.as_deref())?;
+        let model = global.retriever(self.model.as_deref(), self.precision)?;
         self.put_into(&open(&self.catalogue)?, &model, global)
     }
 

@@ -18,7 +18,7 @@ use xr::{
 
 use crate::{
     Result,
-    options::{Global, report_skipped},
+    options::{Global, Precision, report_skipped},
 };
 
 /// Finds pictures by words, best first.
@@ -48,6 +48,8 @@ pub struct Search {
     /// Draw the pictures.
     #[arg(long, value_name = "PNG")]
     gallery: Option<PathBuf>,
+    #[command(flatten)]
+    precision: Precision,
 }
 
 impl Search {
@@ -55,7 +57,7 @@ impl Search {
         match (&self.catalogue, &self.place) {
             (Some(catalogue), _) => self.in_catalogue(catalogue, global),
             (None, Some(run)) if Run::is_at(run) => {
-                let model = global.retriever(Some(run))?;
+                let model = global.retriever(Some(run), self.precision)?;
                 self.on_shelf(&Shelf::open(run, &global.options())?, &model)
             }
             (None, Some(folder)) => self.in_folder(folder, global),
@@ -64,7 +66,7 @@ impl Search {
     }
 
     fn in_catalogue(&self, catalogue: &str, global: &Global) -> Result<()> {
-        let model = global.retriever(self.place.as_deref())?;
+        let model = global.retriever(self.place.as_deref(), self.precision)?;
         let found = match catalogue.parse() {
             Ok(IndexSpec::Milvus(uri)) => self.on_servers(&uri, &model)?,
             _ => {
@@ -81,7 +83,7 @@ impl Search {
     #[cfg(feature = "milvus")]
     fn on_servers(&self, uri: &str, model: &Retriever) -> Result<Vec<(Item, f32)>> {
         let catalogue = index::MilvusCatalogue::open(uri)?;
-        Ok(model.search_milvus(&catalogue, &self.query, self.top, &self.conditions)?)
+        Ok(model.search_catalogue(&catalogue, &self.query, self.top, &self.conditions)?)
     }
 
     #[cfg(not(feature = "milvus"))]
@@ -94,10 +96,11 @@ impl Search {
         let options = global.options();
         let folder = fs::canonicalize(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let folder = folder.to_str().ok_or("the name of the folder is not UTF-8")?;
-        let shelf = options.cache.join("folders").join(Fingerprint::of([folder]).short());
+        let name = Fingerprint::of([folder].into_iter().chain(self.precision.suffix()));
+        let shelf = options.cache.join("folders").join(name.short());
         let (listing, model) = thread::scope(|scope| {
             let listing = scope.spawn(|| Listing::of(folder, &options));
-            let model = global.retriever(None);
+            let model = global.retriever(None, self.precision);
             (listing.join().expect("listing doesn't panic"), model)
         });
         let model = model?;

@@ -129,6 +129,13 @@ fn search_in_a_folder_with_the_built_in_model() {
     assert!(output.stderr.is_empty(), "nothing is new");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), found);
 
+    // In another precision it is another model, which finds the same.
+    let output = xr(dir, &[&search[..], &["--precision", "bf16"]].concat());
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "11 pictures embedded, 11 in all\n");
+    let rounded = String::from_utf8(output.stdout).unwrap();
+    assert!(rounded.lines().next().unwrap().ends_with("pictures/coffee.jpg"), "{rounded}");
+    assert!(xr(dir, &search).stderr.is_empty(), "each keeps what it embedded");
+
     let error = fails(dir, &["search", "a cat", "--in", "nowhere"]);
     assert_eq!(error, "xr: nowhere: No such file or directory (os error 2)");
     fs::write(dir.join("model"), "not a model").unwrap();

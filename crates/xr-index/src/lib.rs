@@ -37,6 +37,7 @@ mod exact_i8;
 #[cfg(feature = "faiss")]
 mod faiss;
 mod filter;
+mod find_items;
 mod folder;
 mod gallery;
 mod ids;
@@ -72,6 +73,7 @@ pub use exact_i8::ExactI8Index;
 #[cfg(feature = "faiss")]
 pub use faiss::FaissIndex;
 pub use filter::IdFilter;
+pub use find_items::FindItems;
 pub use metric::Metric;
 pub use params::{Effort, SearchParams};
 pub use query_bank::QueryBank;

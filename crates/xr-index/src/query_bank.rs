@@ -49,6 +49,13 @@ impl QueryBank {
         Self { made_by: Fingerprint::of(parts), queries }
     }
 
+    /// The same queries, as if another model had made them: one that differs so little that they
+    /// stand for its own.
+    pub fn for_model(self, made_by: Fingerprint) -> Self {
+        let (values, dim) = (self.queries.values().to_vec(), self.queries.dim());
+        Self::new(Embeddings::new(values, dim, made_by))
+    }
+
     /// What identifies rows that it corrected.
     pub fn made_by(&self) -> &Fingerprint {
         &self.made_by

@@ -113,8 +113,9 @@ fn a_pushed_catalogue_finds_what_the_catalogue_finds() {
     assert_eq!((pushed.vectors, pushed.sent, pushed.removed), (1_800, 1_800, 0));
     let there = MilvusCatalogue::open(&uri).unwrap();
     same(&catalogue, &there);
-    assert_eq!(there.item(17).unwrap(), Some(new(17).item));
-    assert_eq!(there.item(5_000).unwrap(), None);
+    let ids: Vec<_> = [5_000].into_iter().chain(3..20).collect();
+    let expected: Vec<_> = (3..20).map(|id| new(id).item).collect();
+    assert_eq!(there.items(&ids).unwrap(), expected, "each once, and 5,000 isn't there");
 
     let name = ["name=a \"b\" = ü\\".parse().unwrap()];
     let query = Query { k: 3, conditions: &name, ..Query::default() };

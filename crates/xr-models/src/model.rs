@@ -198,6 +198,18 @@ impl TokenBatch {
 }
 
 impl Model {
+    /// The model for inference with its encoders' products in bf16, numbers of 8 bits: faster where
+    /// the processor has AVX512-BF16, and slower elsewhere.
+    ///
+    /// Sums, norms, attention and the head stay in single precision. It can't be trained.
+    pub fn in_bf16(self) -> Self {
+        Self {
+            image: self.image.into_iter().map(ImageEncoder::in_bf16).collect(),
+            text: self.text.in_bf16(),
+            ..self
+        }
+    }
+
     /// Everything the objective needs.
     ///
     /// # Shapes

@@ -1,12 +1,16 @@
-use std::{collections::HashSet, ops::Range, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+    path::Path,
+};
 
 use serde_json::{Value, json};
 use xr_data::Embeddings;
 
 use super::{Batch, Contents, MOST, MilvusIndex, Owned, Partition, Target, Wanted};
 use crate::{
-    Catalogue, Condition, Error, ExactIndex, Found, Hit, Hits, Item, Metric, Query, Result,
-    SearchParams, Space, VectorIndex,
+    Catalogue, Condition, Error, ExactIndex, FindItems, Found, Hit, Hits, Item, Metric, Query,
+    Result, SearchParams, Space, VectorIndex,
 };
 
 /// Vectors that are compared with what is there at a time.
@@ -131,17 +135,30 @@ impl MilvusCatalogue {
         }
     }
 
-    /// An item.
+    /// The items with these ids, in order of id. One that isn't there is left out.
     ///
     /// # Errors
     /// [`Error::Milvus`].
-    pub fn item(&self, id: u64) -> Result<Option<Item>> {
+    pub fn items(&self, ids: &[u64]) -> Result<Vec<Item>> {
+        let mut found = BTreeMap::new();
         for index in &self.indexes {
-            if let Some(item) = index.partition.item(id)? {
-                return Ok(serde_json::from_value(item).ok());
-            }
+            let missing: Vec<_> =
+                ids.iter().copied().filter(|id| !found.contains_key(id)).collect();
+            let items = index.partition.items(&missing)?.into_iter();
+            let items = items.filter_map(|item| serde_json::from_value::<Item>(item).ok());
+            found.extend(items.map(|item| (item.id, item)));
         }
-        Ok(None)
+        Ok(found.into_values().collect())
+    }
+}
+
+impl FindItems for MilvusCatalogue {
+    fn search(&self, queries: &Embeddings, query: &Query) -> Result<Vec<Vec<Found>>> {
+        self.search(queries, query)
+    }
+
+    fn items(&self, ids: &[u64]) -> Result<Vec<Item>> {
+        self.items(ids)
     }
 }
 

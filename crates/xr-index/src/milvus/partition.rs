@@ -35,6 +35,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const ANSWER: usize = 200_000;
 /// Bytes of vectors in one upsert.
 const UPSERT: usize = 4 << 20;
+/// Items that are asked for at a time: of the largest, with six vectors each, an answer still holds
+/// so many.
+const ITEMS: usize = 10;
 /// Ids in one expression.
 const IDS: usize = 10_000;
 
@@ -327,14 +330,19 @@ impl Partition {
         Ok(ids)
     }
 
-    /// What is known of an item.
-    pub fn item(&self, owner: u64) -> Result<Option<Value>> {
-        let filter = format!("{OWNER} == {}", owner.cast_signed());
-        let found = self.query(&filter, ITEM, Some(1))?;
-        Ok(match found.results().get_output_field(ITEM).map(FieldData::inner) {
-            Some(FieldData::Json { values, .. }) => values.first().cloned(),
-            _ => None,
-        })
+    /// What is known of items: once for each of their vectors.
+    pub fn items(&self, owners: &[u64]) -> Result<Vec<Value>> {
+        let mut items = vec![];
+        for owners in owners.chunks(ITEMS) {
+            let owners: Vec<_> = owners.iter().map(|owner| owner.cast_signed()).collect();
+            let found = self.query(&format!("{OWNER} in {owners:?}"), ITEM, None)?;
+            if let Some(FieldData::Json { values, .. }) =
+                found.results().get_output_field(ITEM).map(FieldData::inner)
+            {
+                items.extend_from_slice(values);
+            }
+        }
+        Ok(items)
     }
 
     /// Number of vectors.

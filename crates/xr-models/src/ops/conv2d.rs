@@ -36,6 +36,9 @@ pub fn conv2d(x: Tensor<4>, weight: Tensor<4>, options: ConvOptions<2>) -> Tenso
 
 /// `activation(x ∗ weight + bias) + residual` in one pass: see [`conv2d()`].
 ///
+/// A weight of another type than `x` says in what precision the products are, as in
+/// [`linear`](super::linear()).
+///
 /// # Shapes
 /// - bias: `[channels out]`
 /// - residual: as the output
@@ -74,7 +77,15 @@ pub(super) fn composed<B: Backend>(
     options: ConvOptions<2>,
     activation: Activation,
 ) -> FloatTensor<B> {
-    let y = <B as ModuleOps<B>>::conv2d(x, weight, Some(bias), options);
+    let (given, precise) = (x.dtype(), weight.dtype());
+    let y = if given == precise {
+        <B as ModuleOps<B>>::conv2d(x, weight, Some(bias), options)
+    } else {
+        let x = B::float_cast(x, precise.into());
+        let y = B::float_cast(<B as ModuleOps<B>>::conv2d(x, weight, None, options), given.into());
+        let channels = bias.shape()[0];
+        B::float_add(y, B::float_reshape(bias, Shape::new([1, channels, 1, 1])))
+    };
     add::<B>(activation::composed::<B>(y, activation), residual)
 }
 

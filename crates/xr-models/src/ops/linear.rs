@@ -126,7 +126,7 @@ impl<B: Kernels> Backward<B, 3> for Linear {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::{DType, Device, TensorData};
 
     use super::*;
 
@@ -147,5 +147,27 @@ mod tests {
             TensorData::from([[1f32, 0.0], [2.0, 0.0]]),
         );
         assert(bias.grad(&grads).unwrap().into_data(), TensorData::from([1f32, 0.0]));
+    }
+
+    /// 1 + 2⁻⁹ isn't a bf16: it is 1 in the products, whoever computes them.
+    #[test]
+    fn a_weight_in_bf16_says_in_what_precision() {
+        let device = Device::flex();
+        let off = 1.0 + 2f32.powi(-9);
+        let x = Tensor::<2>::from_data([[off, 2.0, -1.0]], &device);
+        let weight = Tensor::<2>::from_data([[1.0, 3.0], [off, 0.5], [0.25, -1.0]], &device);
+        let weight = weight.cast(DType::BF16);
+        let bias = Tensor::<1>::from_data([0.5, off], &device);
+        let y = linear(x.clone(), weight.clone(), bias.clone(), Activation::Identity);
+        // 1 + 2 − ¼ + ½ and 3 + 1 + 1 + 1 + 2⁻⁹.
+        let expected = TensorData::from([[3.25f32, 5.0 + off]]);
+        y.into_data().assert_eq(&expected, true);
+        let composed = composed::<burn::backend::Dispatch>(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            Activation::Identity,
+        );
+        Tensor::<2>::from_dispatch(composed).into_data().assert_eq(&expected, true);
     }
 }

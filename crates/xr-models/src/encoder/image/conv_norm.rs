@@ -4,7 +4,7 @@ use burn::{
         BatchNorm, BatchNormConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
     },
-    tensor::{Device, Tensor, ops::ConvOptions},
+    tensor::{DType, Device, Tensor, ops::ConvOptions},
 };
 
 use crate::ops::{Activation, BatchNormTrain, batch_norm_train, conv2d, conv2d_fused};
@@ -95,6 +95,16 @@ impl ConvNorm {
         conv.weight = Param::from_tensor(weight.detach());
         conv.bias = Some(Param::from_tensor(bias.detach()));
         Self { conv, norm: None }
+    }
+
+    /// [`folded`](Self::folded), with the weight rounded to bf16 if the convolution mixes channels.
+    pub(super) fn in_bf16(self) -> Self {
+        let mut folded = self.folded();
+        if folded.conv.groups == 1 {
+            let weight = folded.conv.weight.clone();
+            folded.conv.weight = weight.map(|weight| weight.cast(DType::BF16));
+        }
+        folded
     }
 
     /// The same function with a batch norm again, of mean 0 and a deviation that its factor undoes.

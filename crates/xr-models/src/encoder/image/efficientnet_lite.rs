@@ -175,6 +175,11 @@ impl EfficientNetLite {
         self.map(ConvNorm::folded)
     }
 
+    /// [`folded`](Self::folded), with the weights of dense convolutions rounded to bf16.
+    pub fn in_bf16(self) -> Self {
+        self.map(ConvNorm::in_bf16)
+    }
+
     /// The same function with batch norms, as files have it.
     pub fn unfolded(self) -> Self {
         self.map(|conv| conv.unfolded(EPSILON))

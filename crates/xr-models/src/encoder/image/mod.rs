@@ -97,6 +97,16 @@ impl ImageEncoder {
         }
     }
 
+    /// The [folded](Self::folded) encoder with the weights of its dense convolutions rounded to bf16:
+    /// their products are of rounded values then, all else is in single precision.
+    pub fn in_bf16(self) -> Self {
+        match self {
+            Self::EfficientNetLite(encoder) => Self::EfficientNetLite(encoder.in_bf16()),
+            Self::ResNet(encoder) => Self::ResNet(encoder.in_bf16()),
+            Self::SmallCnn(encoder) => Self::SmallCnn(encoder.in_bf16()),
+        }
+    }
+
     /// The same function with batch norms again, which change nothing: the parameters that files of
     /// this encoder have.
     pub fn unfolded(self) -> Self {

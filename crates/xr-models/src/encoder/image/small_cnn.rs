@@ -66,6 +66,11 @@ impl SmallCnn {
         Self { stages: self.stages.into_iter().map(ConvNorm::folded).collect() }
     }
 
+    /// [`folded`](Self::folded), with the weights of dense convolutions rounded to bf16.
+    pub fn in_bf16(self) -> Self {
+        Self { stages: self.stages.into_iter().map(ConvNorm::in_bf16).collect() }
+    }
+
     /// The same function with batch norms, as files have it.
     pub fn unfolded(self) -> Self {
         let unfolded = self.stages.into_iter().map(|stage| stage.unfolded(PYTORCH_EPSILON));

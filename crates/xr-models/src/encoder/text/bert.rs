@@ -399,6 +399,17 @@ mod tests {
     }
 
     #[test]
+    fn in_bf16_features_point_the_same_way() {
+        let device = Device::flex();
+        let (fixture, encoder) = tiny(&device);
+        let (ids, mask) = fixture.texts(&device);
+        let [single, rounded] = [encoder.clone(), encoder.in_bf16()]
+            .map(|encoder| ops::l2_normalize(encoder.forward(ids.clone(), mask.clone())));
+        let cosines: Vec<f32> = (single * rounded).sum_dim(1).into_data().try_into_vec().unwrap();
+        assert!(cosines.iter().all(|&cosine| cosine > 0.9999 && cosine != 1.0), "{cosines:?}");
+    }
+
+    #[test]
     fn padding_changes_nothing() {
         let device = Device::flex();
         let (fixture, encoder) = tiny(&device);

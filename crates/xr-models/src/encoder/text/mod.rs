@@ -50,6 +50,15 @@ impl TextEncoderConfig {
 }
 
 impl TextEncoder {
+    /// The encoder with the weights of its linear layers rounded to bf16: their products are of
+    /// rounded values then, all else is in single precision. A recurrent network stays as it is.
+    pub fn in_bf16(self) -> Self {
+        match self {
+            Self::Bert(encoder) => Self::Bert(encoder.in_bf16()),
+            recurrent @ Self::Recurrent(_) => recurrent,
+        }
+    }
+
     /// Features of a batch of texts. They don't depend on how far the texts are padded.
     ///
     /// # Shapes

@@ -1,19 +1,16 @@
-use burn::{
-    backend::flex::FlexTensor,
-    tensor::{Shape, bf16},
-};
+use burn::{backend::flex::FlexTensor, tensor::Shape};
 use pulp::{Simd, WithSimd};
 
 use super::{
     activation::activate,
     arch::Arch,
     arithmetic::Arithmetic,
-    bf16::rounded,
+    bf16::{self, rounded},
     clamp::Clamp,
     packed::packed,
     product::{Matrix, Panels, Write, product},
     registers::registers,
-    storage::{contiguous, tensor, values},
+    storage::{contiguous, halves, tensor, values},
 };
 use crate::ops::activation::Activation;
 
@@ -38,25 +35,7 @@ pub(super) fn forward_bf16(
     f: Activation,
 ) -> FlexTensor {
     let linear = Linear::new(x, bias, f);
-    #[cfg(target_arch = "x86_64")]
-    if let Some((simd, pairs)) = super::bf16::Pairs::detect() {
-        let weight = packed(&weight, || {
-            let [depth, columns] = weight.layout().shape().dims();
-            let pairs_of_rows = super::bf16::Pairs::of_rows(&halves(&weight), columns);
-            Panels::of_steps(simd, pairs, Matrix::new(&pairs_of_rows, columns), depth)
-        });
-        return linear.tensor(linear.run(simd, &*weight));
-    }
-    let x = rounded(Arch::new(), values(&linear.x));
-    let x = tensor(x, linear.x.layout().shape().clone());
-    let weight_values = halves(&weight).into_iter().map(bf16::to_f32).collect();
-    let weight = tensor(weight_values, weight.layout().shape().clone());
-    Linear { x, ..linear }.multiply(&weight, false)
-}
-
-/// The values of a tensor of bf16 in row-major order.
-fn halves(x: &FlexTensor) -> Vec<bf16> {
-    contiguous(x.clone()).as_slice().expect("a contiguous tensor of bf16").to_vec()
+    linear.multiply_pairs(&weight).unwrap_or_else(|| linear.multiply_rounded(&weight))
 }
 
 /// `f(x · weight + bias)` for some weight.
@@ -74,6 +53,30 @@ impl Linear {
     /// `keep_weight` says whether the weight is used again, for other batches.
     fn multiply(&self, weight: &FlexTensor, keep_weight: bool) -> FlexTensor {
         self.tensor(Arch::new().dispatch(InSingle { linear: self, weight, keep_weight }))
+    }
+
+    /// With a weight in bf16; `None` where the processor doesn't multiply pairs.
+    #[cfg(target_arch = "x86_64")]
+    fn multiply_pairs(&self, weight: &FlexTensor) -> Option<FlexTensor> {
+        let (simd, pairs) = bf16::Pairs::detect()?;
+        let weight = packed(weight, || {
+            let [depth, columns] = weight.layout().shape().dims();
+            let steps = bf16::Pairs::of_rows(&halves(weight), columns);
+            Panels::of_steps(simd, pairs, Matrix::new(&steps, columns), depth)
+        });
+        Some(self.tensor(self.run(simd, &*weight)))
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn multiply_pairs(&self, _: &FlexTensor) -> Option<FlexTensor> {
+        None
+    }
+
+    /// The same in single precision, with values as rounded.
+    fn multiply_rounded(&self, weight: &FlexTensor) -> FlexTensor {
+        let x = tensor(rounded(Arch::new(), values(&self.x)), self.x.layout().shape().clone());
+        let weight = tensor(bf16::to_single(&halves(weight)), weight.layout().shape().clone());
+        Self::new(x, self.bias.clone(), self.f).multiply(&weight, false)
     }
 
     fn run<S: Simd, A: Arithmetic<S>>(&self, simd: S, weight: &Panels<S, A>) -> Vec<f32> {
@@ -119,4 +122,54 @@ fn pack<S: Simd>(simd: S, weight: &FlexTensor) -> Panels<S> {
     let [_, columns] = weight.layout().shape().dims();
     let weight = contiguous(weight.clone());
     Panels::new(simd, Matrix::new(values(&weight), columns))
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::{
+        backend::ops::FloatTensorOps,
+        tensor::{FloatDType, bf16},
+    };
+
+    use super::*;
+
+    fn numbers(len: usize, salt: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * salt) % 1009) as f32 / 504.5 - 1.0).collect()
+    }
+
+    /// Sums of rounded values, in `f64`.
+    fn expected(x: &[f32], weight: &[f32], bias: &[f32], depth: usize) -> Vec<f64> {
+        let round = |x: f32| bf16::from_f32(x).to_f64();
+        let columns = bias.len();
+        let at = |row: usize, column: usize| {
+            let products =
+                (0..depth).map(|k| round(x[row * depth + k]) * round(weight[k * columns + column]));
+            f64::from(bias[column]) + products.sum::<f64>()
+        };
+        (0..x.len() / depth * columns).map(|i| at(i / columns, i % columns)).collect()
+    }
+
+    /// Both ways, for one row, an odd depth, few rows of many columns and many rows. Sums of up to
+    /// 401 products below 1 are off by rounding alone.
+    #[test]
+    fn a_weight_in_bf16() {
+        for [rows, depth, columns] in [[1, 1, 1], [3, 5, 17], [25, 300, 600], [200, 401, 33]] {
+            let (x, weight, bias) =
+                (numbers(rows * depth, 7919), numbers(depth * columns, 31), numbers(columns, 5));
+            let expected = expected(&x, &weight, &bias, depth);
+            let weight = tensor(weight, Shape::new([depth, columns]));
+            let weight = burn::backend::Flex::float_cast(weight, FloatDType::BF16);
+            let (x, bias) =
+                (tensor(x, Shape::new([rows, depth])), tensor(bias, Shape::new([columns])));
+            let linear = Linear::new(x, bias, Activation::Identity);
+            let ways = [linear.multiply_pairs(&weight), Some(linear.multiply_rounded(&weight))];
+            for (way, found) in ways.iter().enumerate().filter_map(|(i, y)| Some((i, y.as_ref()?)))
+            {
+                for (&found, expected) in values(found).iter().zip(&expected) {
+                    let distance = (f64::from(found) - expected).abs();
+                    assert!(distance < 1e-4, "way {way}: {found}, not {expected}");
+                }
+            }
+        }
+    }
 }

@@ -184,7 +184,7 @@ impl Kernels for Flex {
         options: ConvOptions<2>,
         activation: Activation,
     ) -> FloatTensor<Self> {
-        let kernel = Conv::new(&x, &weight, &options).zip(Clamp::of(activation));
+        let kernel = Conv::rounded(&x, &weight, &options).zip(Clamp::of(activation));
         let Some((conv, clamp)) = kernel else {
             return super::conv2d::composed(x, weight, bias, residual, options, activation);
         };

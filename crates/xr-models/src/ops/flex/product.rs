@@ -7,7 +7,7 @@
 // Several arrays are indexed at once, so that every loop has a constant length and unrolls.
 #![allow(clippy::needless_range_loop)]
 
-use std::{iter, ops::Range};
+use std::{borrow::Cow, iter, ops::Range};
 
 use pulp::{Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
@@ -137,6 +137,11 @@ impl<S: Simd, A: Arithmetic<S>> Panels<S, A> {
             )
         });
         Self { arithmetic, registers, depth, steps, width }
+    }
+
+    /// Rows of the left side as this right side needs them, and the length of each.
+    pub(super) fn rows<'a>(&self, simd: S, rows: &'a [f32]) -> (Cow<'a, [f32]>, usize) {
+        (self.arithmetic.rows(simd, rows, self.depth), self.steps)
     }
 }
 
@@ -268,8 +273,8 @@ pub(super) fn product<S: Simd, A: Arithmetic<S>>(
     blocks::generate_rows(rows * width, width, task, |first, out| {
         let out = out.all();
         let left = &left[first * depth..][..out.len() / width * depth];
-        let left = right.arithmetic.rows(simd, left, depth);
-        multiply(simd, Rows(&left, right.steps), right, finish.skip(first, width), out);
+        let (left, steps) = right.rows(simd, left);
+        multiply(simd, Rows(&left, steps), right, finish.skip(first, width), out);
         then(out);
     })
 }
@@ -289,12 +294,12 @@ fn by_columns<S: Simd, A: Arithmetic<S>>(
     then: impl Fn(&mut [f32]) + Send + Sync,
 ) -> Vec<f32> {
     let rows = left.len() / right.depth;
-    let left = right.arithmetic.rows(simd, left, right.depth);
+    let (left, steps) = right.rows(simd, left);
     let tasks = (0..right.count()).into_par_iter().step_by(TASK_PANELS).map(|first| {
         let panels = first..right.count().min(first + TASK_PANELS);
         let stride = right.columns(&panels).len();
         let mut out = vec![0.0; rows * stride];
-        let left = Rows(&left, right.steps);
+        let left = Rows(&left, steps);
         let target = Target { out: &mut out, rows, stride };
         multiply_panels(simd, left, right, panels, finish, target);
         then(&mut out);

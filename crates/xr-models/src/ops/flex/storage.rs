@@ -2,7 +2,7 @@
 
 use burn::{
     backend::flex::{FlexTensor, Layout},
-    tensor::{Bytes, DType, Shape},
+    tensor::{Bytes, DType, Shape, bf16},
 };
 
 use super::blocks;
@@ -23,6 +23,14 @@ pub(in crate::ops) fn same(a: &FlexTensor, b: &FlexTensor) -> bool {
 /// If it isn't, or doesn't hold `f32`.
 pub(in crate::ops) fn values(x: &FlexTensor) -> &[f32] {
     x.as_slice().expect("a contiguous tensor of f32")
+}
+
+/// The values of a tensor of bf16 in row-major order.
+///
+/// # Panics
+/// If it holds something else.
+pub(in crate::ops) fn halves(x: &FlexTensor) -> Vec<bf16> {
+    contiguous(x.clone()).as_slice().expect("a contiguous tensor of bf16").to_vec()
 }
 
 /// The booleans of a [`contiguous`] tensor, 0 for false.

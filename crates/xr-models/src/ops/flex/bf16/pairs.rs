@@ -37,6 +37,12 @@ impl Pairs {
         let two = iter::from_fn(|| Some((rows.next()?, rows.next().unwrap_or(&zeros))));
         two.flat_map(|(first, second)| first.iter().zip(second).map(pair)).collect()
     }
+
+    /// Rows of so many columns, the values of each put together two by two.
+    pub(in crate::ops::flex) fn in_rows(values: &[bf16], columns: usize) -> Vec<f32> {
+        let rows = values.chunks(columns.max(1)).flat_map(|row| row.chunks(2));
+        rows.map(|two| pair((&two[0], two.get(1).unwrap_or(&bf16::ZERO)))).collect()
+    }
 }
 
 /// The first of a pair lies in the lower bits, which come first in memory.

@@ -8,7 +8,9 @@ use rayon::prelude::*;
 
 use super::{
     super::{
-        arch::vectorize,
+        arch::{Arch, vectorize},
+        arithmetic::Arithmetic,
+        bf16::{self, rounded},
         blocks,
         clamp::Clamp,
         packed::packed,
@@ -16,7 +18,7 @@ use super::{
             Accumulate, Columns, Matrix, Panels, Rows, Write, multiply, product, rows_of_task,
         },
         registers::registers,
-        storage::{contiguous, values},
+        storage::{contiguous, halves, tensor, values},
     },
     window::Window,
 };
@@ -57,18 +59,55 @@ impl WithSimd for Forward<'_> {
 
 impl Forward<'_> {
     fn run<S: Simd>(self, simd: S) -> Vec<f32> {
-        let Self { window, x, residual, clamp, .. } = self;
         let panels = if self.keep_weight {
             packed(self.weight, || self.pack(simd))
         } else {
             Arc::new(self.pack(simd))
         };
+        self.multiply(simd, &panels)
+    }
+
+    /// With a weight in bf16, to which `x` is rounded as well. Sums and output are in single
+    /// precision.
+    pub(super) fn run_bf16(self) -> Vec<f32> {
+        self.run_pairs().unwrap_or_else(|| self.run_rounded())
+    }
+
+    /// `None` where the processor doesn't multiply pairs.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn run_pairs(&self) -> Option<Vec<f32>> {
+        let (simd, pairs) = bf16::Pairs::detect()?;
+        let depth = self.window.depth();
+        let panels = packed(self.weight, || {
+            let weight = halves(self.weight);
+            let steps = bf16::Pairs::in_rows(&by_pixel(self.window, &weight), depth);
+            let matrix = Matrix::new(&steps, depth.div_ceil(2)).transpose();
+            Panels::of_steps(simd, pairs, matrix, depth)
+        });
+        Some(self.multiply(simd, &panels))
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    pub(super) fn run_pairs(&self) -> Option<Vec<f32>> {
+        None
+    }
+
+    /// The same in single precision, with values as rounded.
+    pub(super) fn run_rounded(&self) -> Vec<f32> {
+        let x = rounded(Arch::new(), self.x);
+        let shape = self.weight.layout().shape().clone();
+        let weight = tensor(bf16::to_single(&halves(self.weight)), shape);
+        Arch::new().dispatch(Forward { x: &x, weight: &weight, keep_weight: false, ..*self })
+    }
+
+    fn multiply<S: Simd, A: Arithmetic<S>>(&self, simd: S, panels: &Panels<S, A>) -> Vec<f32> {
+        let &Self { window, x, residual, clamp, .. } = self;
         let bias = registers(simd, self.bias.unwrap_or_default());
         let finish = Write { bias: &bias, residual, clamp };
         if window.is_pointwise() {
-            product(simd, x, &panels, finish, |_| ())
+            product(simd, x, panels, finish, |_| ())
         } else {
-            multiply_patches(simd, window, x, &panels, finish)
+            multiply_patches(simd, window, x, panels, finish)
         }
     }
 
@@ -80,28 +119,28 @@ impl Forward<'_> {
 }
 
 /// Weights `[out, in, height, width]` as `[out, height, width, in]`.
-fn by_pixel(window: Window, weight: &[f32]) -> Cow<'_, [f32]> {
+fn by_pixel<T: Copy>(window: Window, weight: &[T]) -> Cow<'_, [T]> {
     let taps = window.height.kernel * window.width.kernel;
     transposed_blocks(weight, [window.channels[0], taps])
 }
 
 /// Blocks of `rows × columns` values, each transposed.
-fn transposed_blocks(values: &[f32], [rows, columns]: [usize; 2]) -> Cow<'_, [f32]> {
+fn transposed_blocks<T: Copy>(values: &[T], [rows, columns]: [usize; 2]) -> Cow<'_, [T]> {
     if rows == 1 || columns == 1 {
         return values.into();
     }
-    let block = |block: &[f32]| {
+    let block = |block: &[T]| {
         let column = |column| block.iter().skip(column).step_by(columns).copied();
         (0..columns).flat_map(column).collect::<Vec<_>>()
     };
     values.chunks_exact(rows * columns).flat_map(block).collect()
 }
 
-fn multiply_patches<S: Simd>(
+fn multiply_patches<S: Simd, A: Arithmetic<S>>(
     simd: S,
     window: Window,
     x: &[f32],
-    right: &Panels<S>,
+    right: &Panels<S, A>,
     finish: Write<S>,
 ) -> Vec<f32> {
     let (depth, [_, width]) = (window.depth(), window.channels);
@@ -111,7 +150,8 @@ fn multiply_patches<S: Simd>(
         let rows = out.len() / width;
         let mut patches = vec![0.0; rows * depth];
         window.gather(x, first..first + rows, &mut patches);
-        multiply(simd, Rows(&patches, depth), right, finish.skip(first, width), out);
+        let (patches, steps) = right.rows(simd, &patches);
+        multiply(simd, Rows(&patches, steps), right, finish.skip(first, width), out);
     })
 }
 

@@ -4,8 +4,9 @@
 //! width of channels after the other. No tap is ever outside, and the kernel's loops have constant
 //! lengths.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
+use burn::backend::flex::FlexTensor;
 use pulp::{Simd, WithSimd, bytemuck};
 use rayon::prelude::*;
 
@@ -14,7 +15,9 @@ use super::{
         arch::vectorize,
         blocks::{self, Rows},
         clamp::Clamp,
+        packed::packed,
         registers::{load, registers, store},
+        storage::{self, contiguous},
     },
     window::{Axis, Window},
 };
@@ -61,7 +64,9 @@ pub(super) fn is_supported(window: Window) -> bool {
 pub(super) struct Forward<'a> {
     pub(super) window: Window,
     pub(super) x: &'a [f32],
-    pub(super) weight: &'a [f32],
+    pub(super) weight: &'a FlexTensor,
+    /// Is the weight used again, for other batches?
+    pub(super) keep_weight: bool,
     pub(super) bias: Option<&'a [f32]>,
     pub(super) residual: Option<&'a [f32]>,
     pub(super) clamp: Clamp,
@@ -83,7 +88,13 @@ impl Forward<'_> {
             Some(bias) => registers(simd, bias),
             None => no_bias(simd, window),
         };
-        let filter = Filter::<S, K> { weights: by_row(simd, self.weight), bias, clamp };
+        let by_row = || {
+            let weight = contiguous(self.weight.clone());
+            by_row::<S, K>(simd, storage::values(&weight))
+        };
+        let weights =
+            if self.keep_weight { packed(self.weight, by_row) } else { Arc::new(by_row()) };
+        let filter = Filter::<S, K> { weights: &weights, bias, clamp };
         let mut out = bands(window, |picture, rows, out| {
             let source = Source { values: pictures(x, window, picture), window, spread: 1 };
             vectorize(
@@ -140,9 +151,9 @@ fn by_row<S: Simd, const K: usize>(simd: S, weight: &[f32]) -> Vec<[S::f32s; K]>
 }
 
 /// The kernel, and what is done to the sums.
-struct Filter<S: Simd, const K: usize> {
+struct Filter<'a, S: Simd, const K: usize> {
     /// See [`by_row`].
-    weights: Vec<[S::f32s; K]>,
+    weights: &'a [[S::f32s; K]],
     /// A register's width of channels after the other; zeros if there is no bias.
     bias: Vec<S::f32s>,
     clamp: Clamp,
@@ -245,7 +256,7 @@ fn read_pixels<'a, S: Simd>(
 fn band<S: Simd, const K: usize, const STRIDE: usize>(
     simd: S,
     source: Source,
-    filter: &Filter<S, K>,
+    filter: &Filter<'_, S, K>,
     rows: Range<usize>,
     out: &mut Rows,
 ) {
@@ -262,7 +273,7 @@ fn band<S: Simd, const K: usize, const STRIDE: usize>(
 struct Row<'a, S: Simd, const K: usize> {
     simd: S,
     x: [&'a [S::f32s]; K],
-    filter: &'a Filter<S, K>,
+    filter: &'a Filter<'a, S, K>,
     channels: usize,
 }
 
@@ -379,7 +390,7 @@ impl InputGrad<'_> {
         let weight: Vec<_> =
             weight.chunks_exact(K * K).flat_map(|taps| taps.iter().rev().copied()).collect();
         let (weights, bias) = (by_row(simd, &weight), no_bias(simd, window));
-        let filter = Filter::<S, K> { weights, bias, clamp: Clamp::NONE };
+        let filter = Filter::<S, K> { weights: &weights, bias, clamp: Clamp::NONE };
         let [height, width] = [window.height, window.width].map(reversed);
         let [from, to] = window.channels;
         let back = Window { channels: [to, from], height, width, ..window };

@@ -33,9 +33,18 @@ impl Conv {
         weight: &FlexTensor,
         options: &ConvOptions<2>,
     ) -> Option<Self> {
+        Self::rounded(x, weight, options).filter(|_| weight.dtype() == DType::F32)
+    }
+
+    /// The same, but a dense convolution may have its weight in bf16; then it has no gradients.
+    pub(super) fn rounded(
+        x: &FlexTensor,
+        weight: &FlexTensor,
+        options: &ConvOptions<2>,
+    ) -> Option<Self> {
         let [batch, from, height, width] = x.layout().shape().dims();
         let [to, by_group, kernel_height, kernel_width] = weight.layout().shape().dims();
-        if x.dtype() != DType::F32 || weight.dtype() != DType::F32 {
+        if x.dtype() != DType::F32 {
             return None;
         }
         if [batch, from, to, kernel_height, kernel_width].contains(&0) {
@@ -46,9 +55,9 @@ impl Conv {
         };
         let (height, width) = (axis(0, height, kernel_height), axis(1, width, kernel_width));
         let window = Window { batch, channels: [from, to], height, width };
-        match (options.groups, by_group) {
-            (1, _) => Some(Self::Dense(window)),
-            (groups, 1) if groups == to && depthwise::is_supported(window) => {
+        match (weight.dtype(), options.groups, by_group) {
+            (DType::F32 | DType::BF16, 1, _) => Some(Self::Dense(window)),
+            (DType::F32, groups, 1) if groups == to && depthwise::is_supported(window) => {
                 Some(Self::Depthwise(window))
             }
             _ => None,
@@ -75,12 +84,16 @@ impl Conv {
             Self::Dense(window) => {
                 let weight = &weight;
                 let conv = dense::Forward { window, x, weight, keep_weight, bias, residual, clamp };
-                Arch::new().dispatch(conv)
+                if weight.dtype() == DType::BF16 {
+                    conv.run_bf16()
+                } else {
+                    Arch::new().dispatch(conv)
+                }
             }
             Self::Depthwise(window) => {
-                let weight = contiguous(weight);
-                let weight = storage::values(&weight);
-                let conv = depthwise::Forward { window, x, weight, bias, residual, clamp };
+                let weight = &weight;
+                let conv =
+                    depthwise::Forward { window, x, weight, keep_weight, bias, residual, clamp };
                 Arch::new().dispatch(conv)
             }
         };

@@ -1,6 +1,8 @@
-//! Every instruction set, and one thread and two.
+//! Every instruction set, one thread and two, and products in bf16.
 
-use super::*;
+use burn::{backend::ops::FloatTensorOps, tensor::FloatDType};
+
+use super::{super::bf16::rounded, *};
 use crate::ops::Activation;
 
 #[derive(Clone, Copy, Debug)]
@@ -46,27 +48,25 @@ fn run(arch: Arch, case: Case) -> [Vec<f32>; 3] {
     let residual = numbers(window.values_out(), 0.5);
     let (bias, residual, clamp) =
         (Some(&bias[..]), Some(&residual[..]), Clamp::of(Activation::Relu).unwrap());
+    let (values, keep_weight) = (weight, false);
+    let weight = &storage::tensor(values.to_vec(), Shape::new([values.len()]));
     match case.conv {
-        Conv::Dense(_) => {
-            let tensor = &storage::tensor(weight.to_vec(), Shape::new([weight.len()]));
-            let forward = dense::Forward {
+        Conv::Dense(_) => [
+            arch.dispatch(dense::Forward { window, x, weight, keep_weight, bias, residual, clamp }),
+            arch.dispatch(dense::InputGrad { window, weight: values, grad }),
+            arch.dispatch(dense::WeightGrad { window, x, grad }),
+        ],
+        Conv::Depthwise(_) => [
+            arch.dispatch(depthwise::Forward {
                 window,
                 x,
-                weight: tensor,
-                keep_weight: false,
+                weight,
+                keep_weight,
                 bias,
                 residual,
                 clamp,
-            };
-            [
-                arch.dispatch(forward),
-                arch.dispatch(dense::InputGrad { window, weight, grad }),
-                arch.dispatch(dense::WeightGrad { window, x, grad }),
-            ]
-        }
-        Conv::Depthwise(_) => [
-            arch.dispatch(depthwise::Forward { window, x, weight, bias, residual, clamp }),
-            arch.dispatch(depthwise::InputGrad { window, weight, grad }),
+            }),
+            arch.dispatch(depthwise::InputGrad { window, weight: values, grad }),
             arch.dispatch(depthwise::WeightGrad { window, x, grad }),
         ],
     }
@@ -93,5 +93,35 @@ fn one_thread_and_two_give_the_same_bits() {
     for case in cases() {
         let [one, two] = [1, 2].map(|threads| pool(threads).install(|| run(Arch::new(), case)));
         assert!(one == two, "{case:?}");
+    }
+}
+
+/// Of values that bf16 has, rounding leaves the products as they are.
+#[test]
+fn in_bf16() {
+    for Case { conv, weight } in cases() {
+        let Conv::Dense(window) = conv else { continue };
+        let x = rounded(Arch::new(), &numbers(window.values_in(), 0.1));
+        let values = rounded(Arch::new(), &numbers(weight, 0.2));
+        let weight = storage::tensor(values, Shape::new([weight]));
+        let halves = burn::backend::Flex::float_cast(weight.clone(), FloatDType::BF16);
+        let bias = numbers(window.channels[1], 0.4);
+        let forward = |weight| dense::Forward {
+            window,
+            x: &x,
+            weight,
+            keep_weight: false,
+            bias: Some(&bias),
+            residual: None,
+            clamp: Clamp::NONE,
+        };
+        let expected = Arch::new().dispatch(forward(&weight));
+        let ways = [forward(&halves).run_pairs(), Some(forward(&halves).run_rounded())];
+        for found in ways.into_iter().flatten() {
+            assert_eq!(found.len(), expected.len());
+            let pairs = found.iter().zip(&expected);
+            let off = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(off < 1e-4, "{conv:?}: {off}");
+        }
     }
 }
