@@ -166,9 +166,10 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use burn::{
-        module::{Module, ModuleVisitor, Param},
-        tensor::{Bool, Distribution, Int, TensorData},
+        module::{Module, ModuleMapper, ModuleVisitor, Param},
+        tensor::{Bool, Int, TensorData},
     };
+    use rand::Rng;
     use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
     use xr_data::Preprocess;
     use xr_models::{
@@ -203,8 +204,34 @@ mod tests {
         Labels { teacher: Some(teacher), ..Labels::of(GROUPS.into()) }
     }
 
+    /// Always the same: a device's own numbers are shared with tests beside this one.
     fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
-        Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device())
+        uniform(&mut ChaCha8Rng::seed_from_u64(D as u64), shape)
+    }
+
+    /// Of variance 1.
+    fn uniform<const D: usize>(rng: &mut ChaCha8Rng, shape: [usize; D]) -> Tensor<D> {
+        let values =
+            (0..shape.iter().product()).map(|_| rng.random_range(-3f32.sqrt()..3f32.sqrt()));
+        Tensor::from_data(TensorData::new(values.collect::<Vec<_>>(), shape), &device())
+    }
+
+    /// Gives weights always the same values, matrices those of their usual variance.
+    struct Drawn(ChaCha8Rng);
+
+    impl ModuleMapper for Drawn {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|old| {
+                let inputs: usize = old.dims().iter().skip(1).product();
+                let drawn = uniform(&mut self.0, old.dims()) / (inputs as f64).sqrt();
+                let drawn = if D == 1 { drawn * 0.1 + 0.5 } else { drawn };
+                drawn.require_grad()
+            })
+        }
+    }
+
+    fn drawn<M: Module>(model: M) -> M {
+        model.map(&mut Drawn(ChaCha8Rng::seed_from_u64(7)))
     }
 
     /// A dual encoder without dropout, and a learned temperature.
@@ -219,9 +246,9 @@ mod tests {
         let layers = || MlpConfig::new(vec![9]);
         let head =
             AutoencodersConfig::new().with_latent(6).with_image(layers()).with_text(layers());
-        FeatureModelConfig::new(7, 5, HeadConfig::CrossAe(head))
-            .with_temperature(Temperature::Learnable(0.2))
-            .init(&device())
+        let config = FeatureModelConfig::new(7, 5, HeadConfig::CrossAe(head))
+            .with_temperature(Temperature::Learnable(0.2));
+        drawn(config.init(&device()))
     }
 
     fn model_config() -> ModelConfig {
@@ -236,7 +263,7 @@ mod tests {
     fn model() -> Model {
         let model = model_config().init(&device()).unwrap();
         let image = model.image.into_iter().map(|encoder| encoder.folded()).collect();
-        Model { image, ..model }
+        drawn(Model { image, ..model })
     }
 
     fn pairs() -> PairBatch {
@@ -250,7 +277,7 @@ mod tests {
         let text = BertConfig::new(10, 8, 2, 2, 16).with_positions(8).with_dropout(0.0);
         let text = TextPart::new(TextEncoderConfig::Bert(text), 8);
         let model = ModelConfig { text, ..model_config() }.init(&Device::flex()).unwrap();
-        model.cut(&[1], 1).unwrap().1.train()
+        drawn(model.cut(&[1], 1).unwrap().1.train())
     }
 
     /// Pictures are in two pairs each, texts in two groups of other lengths.
@@ -318,7 +345,8 @@ mod tests {
                 let apart = length(found.iter().zip(expected).map(|(a, b)| a - b));
                 // That of a key's bias is zero, but for rounding.
                 let share = apart / length(expected.iter().copied()).max(1e-3 * all);
-                assert!(share < 1e-6, "{rows} rows a piece: {share} apart");
+                // Sums in another order: 1e-6 and less with most weights, 3e-6 with some.
+                assert!(share < 5e-6, "{rows} rows a piece: {share} apart");
             }
         }
     }
@@ -326,7 +354,7 @@ mod tests {
     #[test]
     fn a_dual_encoder_on_features() {
         let batch = FeatureBatch { image: random([ROWS, 7]), text: random([ROWS, 5]) };
-        assert_pieces_equal_the_whole(&features(7, 5).init(&device()), &batch);
+        assert_pieces_equal_the_whole(&drawn(features(7, 5).init(&device())), &batch);
     }
 
     #[test]
