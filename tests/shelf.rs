@@ -1,6 +1,10 @@
 //! A shelf: what is on it after pictures came, changed and went.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
 
 use image::{Rgb, RgbImage};
 use xr::{
@@ -11,12 +15,16 @@ use xr::{
     source_of,
 };
 
+/// Held while a model is trained: all tests draw from the device's one generator.
+static DRAWING: Mutex<()> = Mutex::new(());
+
 /// A model that has seen little, and the options it was trained with.
 fn model(dir: &Path, seed: u64) -> (Retriever, Options) {
     let options = Options { cache: dir.join("cache"), strict: false };
     let mut recipe = Recipe::dual_encoder("synthetic:40", Encoders::small());
     (recipe.train.epochs, recipe.train.batch_size, recipe.train.seed) = (1, 16, seed);
     let device = Device::flex();
+    let _alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     let run = Run::train(&recipe, &dir.join("run"), &options, &device, &mut ()).unwrap().run;
     (run.retriever(&device).unwrap(), options)
 }

@@ -1,5 +1,7 @@
 //! Models made small: fewer words, fewer dimensions, rounded weights, one file.
 
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::{Device, Tensor};
 use miniz_oxide::{deflate::compress_to_vec_zlib, inflate::decompress_to_vec_zlib};
 use serde_json::{Value, json};
@@ -15,6 +17,9 @@ const PIECES: [&str; 12] =
     ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "the", "dog", "cat", "sleeps", "runs", "red", "car"];
 
 const STEPS: Steps = Steps { image: 0.03, text: 0.2 };
+
+/// Held while weights are drawn: all tests draw from the device's one generator.
+static DRAWING: Mutex<()> = Mutex::new(());
 
 fn tokenizer() -> Tokenizer {
     let vocabulary: serde_json::Map<_, _> =
@@ -53,8 +58,14 @@ fn checkpoint() -> Checkpoint {
     let text = TextPart { encoder: TextEncoderConfig::Bert(bert), context: 8 };
     let head = HeadConfig::DualEncoder(DualEncoderConfig::new().with_latent(5));
     let config = ModelConfig::new(vec![image], text, FeatureModelConfig::new(6, 8, head));
-    let model = config.init(&Device::flex()).unwrap();
-    Checkpoint { config, tokenizer: tokenizer(), model }
+    let device = Device::flex();
+    let _alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    device.seed(0);
+    let model = config.init(&device).unwrap();
+    let checkpoint = Checkpoint { config, tokenizer: tokenizer(), model };
+    // Weights are drawn when they are first read.
+    checkpoint.fingerprint();
+    checkpoint
 }
 
 fn image(checkpoint: &Checkpoint) -> Embeddings {
