@@ -14,9 +14,11 @@ pub fn tune_allocator() {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code)]
 fn glibc() {
+    // −1 is never: a step of training on a large batch frees more than the 2 GiB that fit an `i32`,
+    // and would ask for them anew each time.
     let settings = [
         (libc::M_MMAP_THRESHOLD, i32::MAX),
-        (libc::M_TRIM_THRESHOLD, i32::MAX),
+        (libc::M_TRIM_THRESHOLD, -1),
         (libc::M_TOP_PAD, 64 << 20),
         (libc::M_ARENA_MAX, 1),
     ];
