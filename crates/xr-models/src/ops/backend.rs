@@ -24,6 +24,7 @@ use super::{
     batch_norm::{self, BatchNormState},
     conv2d::{self, Residual},
     dropout, global_avg_pool2d, linear,
+    max_pool2d::{self, Pool},
 };
 
 /// Operations with kernels of their own on Flex.
@@ -202,6 +203,20 @@ pub trait Kernels: Backend {
     fn global_avg_pool2d_backward(grad: FloatTensor<Self>, shape: [usize; 4]) -> FloatTensor<Self> {
         global_avg_pool2d::composed_backward::<Self>(grad, shape)
     }
+
+    /// See [`super::max_pool2d()`].
+    fn max_pool2d_forward(x: FloatTensor<Self>, pool: Pool) -> FloatTensor<Self> {
+        max_pool2d::composed::<Self>(x, pool)
+    }
+
+    /// The gradient of [`max_pool2d_forward`](Kernels::max_pool2d_forward).
+    fn max_pool2d_grad(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        pool: Pool,
+    ) -> FloatTensor<Self> {
+        max_pool2d::composed_backward::<Self>(x, grad, pool)
+    }
 }
 
 #[cfg(feature = "tch")]
@@ -277,5 +292,9 @@ impl<B: Kernels, C: CheckpointStrategy> Kernels for Autodiff<B, C> {
 
     fn global_avg_pool2d(x: FloatTensor<Self>) -> FloatTensor<Self> {
         global_avg_pool2d::tracked::<B, C>(x)
+    }
+
+    fn max_pool2d_forward(x: FloatTensor<Self>, pool: Pool) -> FloatTensor<Self> {
+        max_pool2d::tracked::<B, C>(x, pool)
     }
 }

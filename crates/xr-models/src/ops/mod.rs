@@ -18,6 +18,7 @@ mod global_avg_pool2d;
 mod l2_normalize;
 mod linear;
 mod masked_mean;
+mod max_pool2d;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 
@@ -32,5 +33,6 @@ pub use self::{
     l2_normalize::l2_normalize,
     linear::linear,
     masked_mean::masked_mean,
+    max_pool2d::{Pool, max_pool2d},
 };
 pub(crate) use self::{dropout::dropout, linear::layer};

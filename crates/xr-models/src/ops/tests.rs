@@ -9,7 +9,7 @@ use burn::{
 };
 use rayon::ThreadPoolBuilder;
 
-use super::{activation, adam, add_norm, attention, linear, *};
+use super::{activation, adam, add_norm, attention, linear, max_pool2d, *};
 
 type Tracked = Autodiff<Flex>;
 type Primitive = FloatTensor<Tracked>;
@@ -269,6 +269,31 @@ fn attention_with_a_mask() {
         let ([query, key, value], mask) = attention_of(x, [2, 3, 5, 4]);
         super::attention(query, key, value, mask)
     });
+}
+
+/// The first is of one place; in the others windows overlap, leave places out, and end in the picture
+/// or outside of it.
+#[test]
+fn pools_of_the_largest() {
+    let pool = |[side, stride, padding]: [usize; 3]| Pool { side, stride, padding };
+    let works = [([1, 1, 1, 1], [1, 1, 0]), ([2, 3, 7, 6], [3, 2, 1]), ([1, 20, 9, 10], [2, 3, 0])];
+    for (shape, pool) in works.map(|(shape, sizes)| (shape, pool(sizes))) {
+        let inputs = inputs([shape.iter().product()]);
+        let found = |x: &[Tensor<1>]| super::max_pool2d(x[0].clone().reshape(shape), pool);
+        assert_same(&inputs, found, |x| {
+            from(max_pool2d::composed::<Tracked>(into(x[0].clone().reshape(shape)), pool))
+        });
+        let [x, grad] = [0, 1].map(|salt| random(shape, salt).inner());
+        let grad = found(&[grad.reshape([-1])]);
+        let flex = |x: Tensor<4>| x.try_into_primitive::<Flex>().unwrap();
+        let composed =
+            max_pool2d::composed_backward::<Flex>(flex(x.clone()), flex(grad.clone()), pool);
+        let kernel = <Flex as backend::Kernels>::max_pool2d_grad(flex(x), flex(grad), pool);
+        let [kernel, composed] = [kernel, composed].map(Tensor::<4>::from_primitive::<Flex>);
+        kernel.into_data().assert_approx_eq::<f32>(&composed.into_data(), Tolerance::default());
+    }
+    let none = Tensor::<4>::zeros([0, 2, 5, 5], &device());
+    assert_eq!(super::max_pool2d(none, pool([3, 2, 1])).dims(), [0, 2, 3, 3]);
 }
 
 #[test]

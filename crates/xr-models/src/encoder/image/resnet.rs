@@ -1,12 +1,15 @@
 use burn::{
     config::Config,
     module::Module,
-    nn::{PaddingConfig2d, pool::MaxPool2d, pool::MaxPool2dConfig},
+    nn::PaddingConfig2d,
     tensor::{Device, Tensor, activation::relu},
 };
 
 use super::conv_norm::{ConvNorm, ConvNormConfig, PYTORCH_EPSILON};
-use crate::ops::{Activation, global_avg_pool2d};
+use crate::ops::{Activation, Pool, global_avg_pool2d, max_pool2d};
+
+/// What is behind the first convolution.
+const POOL: Pool = Pool { side: 3, stride: 2, padding: 1 };
 
 /// Configuration of a [`ResNet`].
 #[derive(Config, Debug, PartialEq)]
@@ -63,14 +66,7 @@ impl ResNetConfig {
             (0..blocks).map(block).collect()
         });
         let stages = stages.collect();
-        ResNet {
-            stem: Some(conv([3, self.channels], 7, 2, device)),
-            pool: MaxPool2dConfig::new([3, 3])
-                .with_strides([2, 2])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .init(),
-            stages,
-        }
+        ResNet { stem: Some(conv([3, self.channels], 7, 2, device)), stages }
     }
 
     /// Width of the features.
@@ -118,7 +114,6 @@ impl ResNetBlock {
 pub struct ResNet {
     /// With the pool behind it; the lower part has one.
     stem: Option<ConvNorm>,
-    pool: MaxPool2d,
     stages: Vec<Vec<Block>>,
 }
 
@@ -147,7 +142,7 @@ impl ResNet {
     /// - output: `[batch, channels, height / 32, width / 32]`, rounded up; more in a lower part
     pub fn activations(&self, pixels: Tensor<4>) -> Tensor<4> {
         let x = match &self.stem {
-            Some(stem) => self.pool.forward(stem.forward(pixels, Activation::Relu, None)),
+            Some(stem) => max_pool2d(stem.forward(pixels, Activation::Relu, None), POOL),
             None => pixels,
         };
         self.stages.iter().flatten().fold(x, |x, block| block.forward(x))
@@ -170,11 +165,7 @@ impl ResNet {
 
     fn map(self, change: fn(ConvNorm) -> ConvNorm) -> Self {
         let stage = |stage: Vec<Block>| stage.into_iter().map(|block| block.map(change)).collect();
-        Self {
-            stem: self.stem.map(change),
-            stages: self.stages.into_iter().map(stage).collect(),
-            ..self
-        }
+        Self { stem: self.stem.map(change), stages: self.stages.into_iter().map(stage).collect() }
     }
 
     pub(super) fn blocks(&self) -> usize {
@@ -190,8 +181,7 @@ impl ResNet {
             stage.split_off(kept)
         });
         let stages = stages.collect();
-        let pool = self.pool.clone();
-        [self, Self { stem: None, pool, stages }]
+        [self, Self { stem: None, stages }]
     }
 
     pub(super) fn joined([mut lower, upper]: [Self; 2]) -> Self {

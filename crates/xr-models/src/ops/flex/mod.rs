@@ -22,6 +22,7 @@ mod dropout;
 mod global_avg_pool2d;
 mod linear;
 mod math;
+mod max_pool2d;
 mod packed;
 mod product;
 mod registers;
@@ -40,7 +41,7 @@ use burn::{
 use self::{clamp::Clamp, conv::Conv};
 use super::{
     activation::Activation, adam::AdamStep, backend::Kernels, batch_norm::BatchNormState,
-    conv2d::Residual,
+    conv2d::Residual, max_pool2d::Pool,
 };
 
 impl Kernels for Flex {
@@ -261,6 +262,25 @@ impl Kernels for Flex {
         match grad.dtype() {
             DType::F32 => global_avg_pool2d::backward(grad, shape),
             _ => super::global_avg_pool2d::composed_backward::<Self>(grad, shape),
+        }
+    }
+
+    fn max_pool2d_forward(x: FloatTensor<Self>, pool: Pool) -> FloatTensor<Self> {
+        match x.dtype() {
+            DType::F32 => max_pool2d::forward(x, pool),
+            _ => super::max_pool2d::composed::<Self>(x, pool),
+        }
+    }
+
+    fn max_pool2d_grad(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        pool: Pool,
+    ) -> FloatTensor<Self> {
+        if all_f32(&[&x, &grad]) {
+            max_pool2d::backward(x, grad, pool)
+        } else {
+            super::max_pool2d::composed_backward::<Self>(x, grad, pool)
         }
     }
 }

@@ -10,7 +10,8 @@ use burn::{
     tensor::{DType, Shape, ops::ConvOptions},
 };
 
-use self::window::{Axis, Window};
+pub(super) use self::window::Axis;
+use self::window::Window;
 use super::{
     arch::Arch,
     channels_last::{channels_last, tensor, values},

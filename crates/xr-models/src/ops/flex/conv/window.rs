@@ -3,19 +3,19 @@
 /// One axis of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::ops::flex) struct Axis {
-    pub(super) input: usize,
-    pub(super) output: usize,
-    pub(super) kernel: usize,
-    pub(super) stride: usize,
-    pub(super) dilation: usize,
+    pub(in crate::ops::flex) input: usize,
+    pub(in crate::ops::flex) output: usize,
+    pub(in crate::ops::flex) kernel: usize,
+    pub(in crate::ops::flex) stride: usize,
+    pub(in crate::ops::flex) dilation: usize,
     /// Zeros before the first value.
-    pub(super) padding: usize,
+    pub(in crate::ops::flex) padding: usize,
 }
 
 impl Axis {
     /// # Panics
     /// If the kernel is larger than the padded input.
-    pub(super) fn new(
+    pub(in crate::ops::flex) fn new(
         input: usize,
         kernel: usize,
         stride: usize,
@@ -33,7 +33,7 @@ impl Axis {
 
     /// The input's place under a tap of the kernel; `None` in the padding.
     #[inline(always)]
-    pub(super) fn source(self, output: usize, tap: usize) -> Option<usize> {
+    pub(in crate::ops::flex) fn source(self, output: usize, tap: usize) -> Option<usize> {
         let place = (output * self.stride + tap * self.dilation).checked_sub(self.padding)?;
         (place < self.input).then_some(place)
     }
