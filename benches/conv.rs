@@ -3,8 +3,8 @@
 //!     cargo bench --bench conv
 //!
 //! `NAME/xr` is ours and `NAME/burn` Burn's, both with bias and ReLU6; `NAME, training/…` is the
-//! convolution alone, forwards and backwards. The layers are those of EfficientNet-Lite0 on 4
-//! pictures of 224 × 224: of each kind the one with the most to do. Everything runs on Flex, on
+//! convolution alone, forwards and backwards. The layers are those of EfficientNet-Lite0 on 16
+//! pictures of 224 × 224, of each kind the one with the most to do, and ResNet-18's. Everything runs on Flex, on
 //! `RAYON_NUM_THREADS` threads.
 
 use std::hint::black_box;
@@ -13,7 +13,7 @@ use burn::tensor::{Device, Distribution, Tensor, module, ops::ConvOptions};
 use criterion::{Criterion, criterion_group};
 use xr_models::ops::{self, Activation};
 
-const BATCH: usize = 4;
+const BATCH: usize = 16;
 
 /// Channels in and out, side of the picture, side of the kernel, stride.
 struct Layer {
@@ -25,7 +25,7 @@ struct Layer {
     depthwise: bool,
 }
 
-const LAYERS: [Layer; 7] = [
+const LAYERS: [Layer; 9] = [
     Layer::dense("stem 3 → 32, 224", [3, 32], 224, 3, 2),
     Layer::dense("1 × 1, 16 → 96, 112", [16, 96], 112, 1, 1),
     Layer::dense("1 × 1, 672 → 112, 14", [672, 112], 14, 1, 1),
@@ -33,6 +33,8 @@ const LAYERS: [Layer; 7] = [
     Layer::depthwise("depthwise 3, 96, 112, stride 2", 96, 112, 3, 2),
     Layer::depthwise("depthwise 3, 144, 56", 144, 56, 3, 1),
     Layer::depthwise("depthwise 5, 672, 14", 672, 14, 5, 1),
+    Layer::dense("3 × 3, 64, 56", [64; 2], 56, 3, 1),
+    Layer::dense("3 × 3, 512, 7", [512; 2], 7, 3, 1),
 ];
 
 impl Layer {

@@ -172,7 +172,7 @@ impl Kernels for Flex {
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
         match Conv::new(&x, &weight, &options) {
-            Some(conv) => conv.forward(x, weight, None, None, Clamp::NONE, false),
+            Some(conv) => conv.forward(x, weight),
             None => <Self as ModuleOps<Self>>::conv2d(x, weight, None, options),
         }
     }
@@ -193,7 +193,7 @@ impl Kernels for Flex {
             Residual::None => None,
             Residual::Some(residual) => Some(residual),
         };
-        conv.forward(x, weight, Some(bias), residual, clamp, true)
+        conv.fused(x, weight, bias, residual, clamp)
     }
 
     fn conv2d_input_grad(

@@ -51,7 +51,7 @@ const TASK_PANELS: usize = 6;
 const PARALLEL: usize = 1 << 20;
 
 /// Values of the widest register, that of AVX-512.
-const MAX_LANES: usize = 16;
+pub(super) const MAX_LANES: usize = 16;
 
 /// A matrix, transposed or not.
 #[derive(Clone, Copy)]
@@ -105,19 +105,33 @@ impl<S: Simd> Panels<S> {
         Self::of_steps(simd, Single, matrix, matrix.rows)
     }
 
+    /// Full panels of `depth` steps, one after the other.
+    pub(super) fn of_registers(registers: Vec<S::f32s>, depth: usize) -> Self {
+        let width = registers.len().checked_div(depth).unwrap_or(0) * S::F32_LANES;
+        Self { arithmetic: Single, registers, depth, steps: depth, width }
+    }
+
     /// Of no matrix, to be filled.
     pub(super) fn empty() -> Self {
         Self { arithmetic: Single, registers: vec![], depth: 0, steps: 0, width: 0 }
     }
 
+    /// So many panels of `depth` steps, to be filled panel by panel. The memory stays the same.
+    #[inline(always)]
+    pub(super) fn resize(&mut self, simd: S, depth: usize, panels: usize) -> &mut [S::f32s] {
+        (self.depth, self.steps, self.width) = (depth, depth, panels * S::F32_LANES);
+        self.registers.resize(depth * panels, simd.splat_f32s(0.0));
+        &mut self.registers
+    }
+
     /// Of another matrix, in the same memory.
     #[inline(always)]
     pub(super) fn refill(&mut self, simd: S, matrix: Matrix) {
-        (self.depth, self.steps, self.width) = (matrix.rows, matrix.rows, matrix.columns);
-        self.registers.resize(self.steps * self.count(), simd.splat_f32s(0.0));
-        for (panel, out) in self.registers.chunks_mut(self.steps.max(1)).enumerate() {
+        let registers = self.resize(simd, matrix.rows, matrix.columns.div_ceil(S::F32_LANES));
+        for (panel, out) in registers.chunks_mut(matrix.rows.max(1)).enumerate() {
             pack(simd, matrix, panel * S::F32_LANES, out);
         }
+        self.width = matrix.columns;
     }
 }
 
@@ -146,7 +160,7 @@ impl<S: Simd, A: Arithmetic<S>> Panels<S, A> {
 }
 
 impl<S: Simd, A> Panels<S, A> {
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.width.div_ceil(S::F32_LANES)
     }
 
@@ -365,13 +379,14 @@ impl WithSimd for AddProduct<'_> {
 }
 
 /// Where a product goes: rows that begin `stride` values after one another.
-struct Target<'a> {
-    out: &'a mut [f32],
-    rows: usize,
-    stride: usize,
+pub(super) struct Target<'a> {
+    pub(super) out: &'a mut [f32],
+    pub(super) rows: usize,
+    pub(super) stride: usize,
 }
 
-fn multiply_panels<S: Simd, A: Arithmetic<S>>(
+/// `finish(left · right)` on this thread, for some panels of the right side.
+pub(super) fn multiply_panels<S: Simd, A: Arithmetic<S>>(
     simd: S,
     left: impl Left,
     right: &Panels<S, A>,

@@ -4,6 +4,7 @@ mod dense;
 mod depthwise;
 mod patches;
 mod window;
+mod winograd;
 
 use burn::{
     backend::flex::FlexTensor,
@@ -48,7 +49,7 @@ impl Conv {
         if x.dtype() != DType::F32 {
             return None;
         }
-        if [batch, from, to, kernel_height, kernel_width].contains(&0) {
+        if [batch, from, to, height, width, kernel_height, kernel_width].contains(&0) {
             return None;
         }
         let axis = |i: usize, input, kernel| {
@@ -65,9 +66,33 @@ impl Conv {
         }
     }
 
-    /// `clamp(x ∗ weight + bias) + residual`. A weight that is used again, for other batches, is
-    /// kept as the kernel needs it.
-    pub(super) fn forward(
+    /// `x ∗ weight`, of a weight that is used once: it's in training.
+    pub(super) fn forward(self, x: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        match self {
+            Self::Dense(window) if winograd::is_supported(window) => {
+                let (x, weight) = (channels_last(x), contiguous(weight));
+                let (x, weight) = (values(&x), storage::values(&weight));
+                let out = Arch::new().dispatch(winograd::Forward { window, x, weight });
+                tensor(out, self.shape_out())
+            }
+            _ => self.run(x, weight, None, None, Clamp::NONE, false),
+        }
+    }
+
+    /// `clamp(x ∗ weight + bias) + residual`, of a weight that is used again, for other batches: it
+    /// is kept as the kernel needs it.
+    pub(super) fn fused(
+        self,
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        residual: Option<FlexTensor>,
+        clamp: Clamp,
+    ) -> FlexTensor {
+        self.run(x, weight, Some(bias), residual, clamp, true)
+    }
+
+    fn run(
         self,
         x: FlexTensor,
         weight: FlexTensor,
@@ -105,6 +130,9 @@ impl Conv {
         let (weight, grad) = (contiguous(weight), channels_last(grad));
         let (weight, grad) = (storage::values(&weight), values(&grad));
         let out = match self {
+            Self::Dense(window) if winograd::is_supported(window) => {
+                Arch::new().dispatch(winograd::InputGrad { window, weight, grad })
+            }
             Self::Dense(window) => Arch::new().dispatch(dense::InputGrad { window, weight, grad }),
             Self::Depthwise(window) => {
                 Arch::new().dispatch(depthwise::InputGrad { window, weight, grad })
@@ -118,6 +146,9 @@ impl Conv {
         let (x, grad) = (channels_last(x), channels_last(grad));
         let (x, grad) = (values(&x), values(&grad));
         let out = match self {
+            Self::Dense(window) if winograd::is_supported(window) => {
+                Arch::new().dispatch(winograd::WeightGrad { window, x, grad })
+            }
             Self::Dense(window) => Arch::new().dispatch(dense::WeightGrad { window, x, grad }),
             Self::Depthwise(window) => {
                 Arch::new().dispatch(depthwise::WeightGrad { window, x, grad })
