@@ -1,6 +1,7 @@
 //! Every operation against its composed default, forwards and backwards, and gradients against
 //! finite differences.
 
+mod layouts;
 mod pytorch;
 
 use burn::{
@@ -9,13 +10,20 @@ use burn::{
 };
 use rayon::ThreadPoolBuilder;
 
-use super::{activation, adam, add_norm, attention, linear, max_pool2d, *};
+use super::{
+    activation, adam, add_norm, attention, batch_norm, global_avg_pool2d, linear, max_pool2d, *,
+};
 
 type Tracked = Autodiff<Flex>;
 type Primitive = FloatTensor<Tracked>;
 
-const ACTIVATIONS: [Activation; 4] =
-    [Activation::Identity, Activation::Relu, Activation::Gelu, Activation::QuickGelu];
+const ACTIVATIONS: [Activation; 5] = [
+    Activation::Identity,
+    Activation::Relu,
+    Activation::Relu6,
+    Activation::Gelu,
+    Activation::QuickGelu,
+];
 /// Batch and width of a layer: one number, less than a register, no whole number of them, and more
 /// than a task has rows.
 const SIZES: [[usize; 2]; 5] = [[1, 1], [2, 3], [7, 17], [50, 65], [130, 400]];
@@ -33,6 +41,13 @@ fn random<const D: usize>(shape: [usize; D], salt: u32) -> Tensor<D> {
     };
     let values: Vec<f32> = (0..shape.iter().product()).map(number).collect();
     Tensor::from_data(TensorData::new(values, shape), &device())
+}
+
+/// Numbers a tenth apart, in no order, half of that from 0 and from 6: no small step changes which is
+/// larger, or what an activation cuts.
+fn apart() -> Tensor<1> {
+    let values: Vec<_> = (0..160).map(|i| ((i * 37) % 160) as f32 / 10.0 - 7.95).collect();
+    Tensor::from_data(TensorData::new(values, [160usize]), &device())
 }
 
 /// Flat inputs of these lengths.
@@ -60,19 +75,31 @@ fn gradients<const D: usize>(
     (y.flatten(0, D - 1), inputs.iter().map(|x| x.grad(&grads).unwrap()).collect())
 }
 
+/// The output where no gradient is wanted, which may be another kernel's, that where one is, and the
+/// gradients.
+fn results<const D: usize>(
+    inputs: &[Tensor<1>],
+    f: impl Fn(&[Tensor<1>]) -> Tensor<D>,
+) -> Vec<Tensor<1>> {
+    let untracked: Vec<_> = inputs.iter().map(|x| x.clone().inner()).collect();
+    let untracked = f(&untracked).flatten(0, D - 1);
+    let (y, slopes) = gradients(inputs, f);
+    [untracked, y].into_iter().chain(slopes).collect()
+}
+
 /// Are two functions of flat inputs, and their gradients, the same?
 fn assert_same<const D: usize>(
     inputs: &[Tensor<1>],
     found: impl Fn(&[Tensor<1>]) -> Tensor<D>,
     expected: impl Fn(&[Tensor<1>]) -> Tensor<D>,
 ) {
-    let (found, found_gradients) = gradients(inputs, found);
-    let (expected, expected_gradients) = gradients(inputs, expected);
+    let found = results(inputs, found);
+    let (y, slopes) = gradients(inputs, expected);
+    let expected = [y.clone(), y].into_iter().chain(slopes);
     // Sums of 400 products reach 60, where floats are 4e-6 apart: added in another order they differ
     // by a few of those.
     let tolerance = Tolerance::rel_abs(5e-5, 5e-5);
-    found.into_data().assert_approx_eq::<f32>(&expected.into_data(), tolerance);
-    for (found, expected) in found_gradients.into_iter().zip(expected_gradients) {
+    for (found, expected) in found.into_iter().zip(expected) {
         found.into_data().assert_approx_eq::<f32>(&expected.into_data(), tolerance);
     }
 }
@@ -100,7 +127,8 @@ fn assert_gradients<const D: usize>(inputs: &[Tensor<1>], f: impl Fn(&[Tensor<1>
 }
 
 fn activate_inputs([batch, width]: [usize; 2]) -> Vec<Tensor<1>> {
-    vec![random([batch * width], 0) * 3.0]
+    // Up to 6.9: ReLU6 cuts some.
+    vec![random([batch * width], 0) * 4.0]
 }
 
 #[test]
@@ -112,6 +140,7 @@ fn activations() {
                 from(activation::composed::<Tracked>(into(x[0].clone().reshape(size)), f))
             });
         }
+        assert_gradients(&[apart()], |x| activation::activate(x[0].clone(), f));
     }
 }
 
@@ -155,23 +184,6 @@ fn linear_layers() {
 }
 
 #[test]
-fn a_linear_layer_without_gradients_is_the_same() {
-    for [batch, width] in SIZES {
-        let (x, weight, bias) = linear_of(&linear_inputs([batch, width]), [batch, width]);
-        let [found, expected] = [
-            super::linear(
-                x.clone().inner(),
-                weight.clone().inner(),
-                bias.clone().inner(),
-                Activation::Gelu,
-            ),
-            super::linear(x, weight, bias, Activation::Gelu).inner(),
-        ];
-        found.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::default());
-    }
-}
-
-#[test]
 fn a_weight_that_changes_is_packed_anew() {
     let device = Device::flex();
     let product = |weight: &Tensor<2>| {
@@ -203,6 +215,25 @@ fn an_empty_batch() {
     let x = Tensor::<4>::zeros([0, 2, 3, 4], &device);
     let mask = Tensor::<2, Bool>::full([0, 3], true, &device);
     assert_eq!(super::attention(x.clone(), x.clone(), x, mask).dims(), [0, 2, 3, 4]);
+}
+
+#[test]
+fn no_pictures_and_their_gradients() {
+    let x = Tensor::<4>::zeros([0, 2, 3, 4], &device()).require_grad();
+    let parameters = [0, 1].map(|salt| random([2], salt).require_grad());
+    let [gamma, beta] = parameters.clone();
+    let y = batch_norm_train(x.clone(), gamma, beta, 1e-5, Activation::Relu).output;
+    assert_eq!(y.dims(), [0, 2, 3, 4]);
+    let y = super::max_pool2d(y, Pool { side: 3, stride: 2, padding: 1 });
+    assert_eq!(y.dims(), [0, 2, 2, 2]);
+    let y = super::global_avg_pool2d(y);
+    assert_eq!(y.dims(), [0, 2]);
+    let grads = y.sum().backward();
+    assert_eq!(x.grad(&grads).unwrap().dims(), [0, 2, 3, 4]);
+    for parameter in parameters {
+        let grad = parameter.grad(&grads).unwrap().into_data();
+        grad.assert_eq(&TensorData::zeros::<f32, _>([2]), true);
+    }
 }
 
 fn norm_inputs([batch, width]: [usize; 2]) -> Vec<Tensor<1>> {
@@ -249,7 +280,7 @@ fn attention_of(x: &[Tensor<1>], shape: [usize; 4]) -> ([Tensor<4>; 3], Tensor<2
     let kept = |text, token| token < tokens.div_ceil(text + 1) && Some(text) != last;
     let mask: Vec<bool> = (0..batch * tokens).map(|i| kept(i / tokens, i % tokens)).collect();
     let mask = TensorData::new(mask, [batch, tokens]);
-    ([0, 1, 2].map(heads), Tensor::from_data(mask, &device()))
+    ([0, 1, 2].map(heads), Tensor::from_data(mask, &x[0].device()))
 }
 
 #[test]
@@ -292,27 +323,84 @@ fn pools_of_the_largest() {
         let [kernel, composed] = [kernel, composed].map(Tensor::<4>::from_primitive::<Flex>);
         kernel.into_data().assert_approx_eq::<f32>(&composed.into_data(), Tolerance::default());
     }
-    let none = Tensor::<4>::zeros([0, 2, 5, 5], &device());
-    assert_eq!(super::max_pool2d(none, pool([3, 2, 1])).dims(), [0, 2, 3, 3]);
+    assert_gradients(&[apart()], |x| {
+        super::max_pool2d(x[0].clone().reshape([2, 2, 8, 5]), pool([3, 2, 1]))
+    });
+}
+
+/// Batch, channels and sides of pictures: one channel, less than a register, no whole number of them,
+/// and more than two tasks.
+const PICTURES: [[usize; 4]; 4] = [[2, 1, 1, 3], [2, 3, 5, 4], [1, 17, 6, 7], [4, 40, 24, 25]];
+
+fn batch_norm_inputs(shape: [usize; 4]) -> Vec<Tensor<1>> {
+    inputs([shape.iter().product(), shape[1], shape[1]])
+}
+
+/// Picture, gamma and beta; such a gamma makes values that ReLU6 cuts.
+fn batch_norm_of(x: &[Tensor<1>], shape: [usize; 4]) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
+    (x[0].clone().reshape(shape), x[1].clone() * 3.0, x[2].clone())
+}
+
+fn normalized(x: &[Tensor<1>], shape: [usize; 4], f: Activation) -> Tensor<4> {
+    let (x, gamma, beta) = batch_norm_of(x, shape);
+    batch_norm_train(x, gamma, beta, 1e-2, f).output
+}
+
+#[test]
+fn batch_norms_in_training() {
+    for f in ACTIVATIONS {
+        for shape in PICTURES {
+            let found = |x: &[Tensor<1>]| normalized(x, shape, f);
+            assert_same(&batch_norm_inputs(shape), found, |x| {
+                let (x, gamma, beta) = batch_norm_of(x, shape);
+                let (x, gamma, beta) = (into(x), into(gamma), into(beta));
+                from(batch_norm::composed::<Tracked>(x, gamma, beta, 1e-2, f).0)
+            });
+        }
+    }
+    let shape = [2, 3, 5, 4];
+    assert_gradients(&batch_norm_inputs(shape), |x| normalized(x, shape, Activation::Identity));
+}
+
+fn mean_of(x: &[Tensor<1>], shape: [usize; 4]) -> Tensor<2> {
+    super::global_avg_pool2d(x[0].clone().reshape(shape))
+}
+
+#[test]
+fn means_of_pictures() {
+    for shape in PICTURES {
+        let found = |x: &[Tensor<1>]| mean_of(x, shape);
+        assert_same(&inputs([shape.iter().product()]), found, |x| {
+            let x = into(x[0].clone().reshape(shape));
+            from(global_avg_pool2d::composed::<Tracked>(x))
+        });
+    }
+    assert_gradients(&inputs([120]), |x| mean_of(x, [2, 3, 5, 4]));
+}
+
+const ADAM: AdamStep = AdamStep {
+    rate: 1e-3,
+    betas: [0.9, 0.999],
+    complements: [0.1, 0.001],
+    correction: 0.5,
+    epsilon: 1e-8,
+    penalty: 0.1,
+    kept: 0.9,
+};
+
+/// Parameter, gradient and the means of it and its square.
+fn adam_inputs(len: usize) -> [Tensor<1>; 4] {
+    let [x, grad, m, v] = [0, 1, 2, 3].map(|salt| random([len], salt).inner());
+    [x, grad, m, v.square()]
 }
 
 #[test]
 fn steps_of_adam() {
-    let step = AdamStep {
-        rate: 1e-3,
-        betas: [0.9, 0.999],
-        complements: [0.1, 0.001],
-        correction: 0.5,
-        epsilon: 1e-8,
-        penalty: 0.1,
-        kept: 0.9,
-    };
     for len in [0, 1, 17, 40_000] {
-        let [x, grad, m, v] = [0, 1, 2, 3].map(|salt| random([len], salt).inner());
-        let v = v.square();
-        let (found, means) = super::adam(x.clone(), grad.clone(), [m.clone(), v.clone()], step);
+        let [x, grad, m, v] = adam_inputs(len);
+        let (found, means) = super::adam(x.clone(), grad.clone(), [m.clone(), v.clone()], ADAM);
         let flex = |x: Tensor<1>| x.try_into_primitive::<Flex>().unwrap();
-        let expected = adam::composed::<Flex>(flex(x), flex(grad), flex(m), flex(v), step);
+        let expected = adam::composed::<Flex>(flex(x), flex(grad), flex(m), flex(v), ADAM);
         for (found, expected) in
             [(found, expected.0)].into_iter().chain(means.into_iter().zip([expected.1, expected.2]))
         {
@@ -329,22 +417,31 @@ fn one_thread_and_two_give_the_same_bits() {
         pool.install(|| {
             let mut all = vec![];
             for size in SIZES {
-                let (y, slopes) = gradients(&linear_inputs(size), |x| {
+                all.extend(results(&linear_inputs(size), |x| {
                     let (x, weight, bias) = linear_of(x, size);
                     super::linear(x, weight, bias, Activation::Gelu)
-                });
-                all.extend(slopes.into_iter().chain([y.inner()]));
-                let (y, slopes) = gradients(&norm_inputs(size), |x| {
+                }));
+                all.extend(results(&norm_inputs(size), |x| {
                     let ([x, residual], [gamma, beta]) = norm_of(x, size);
                     super::add_norm(x, residual, gamma, beta, 1e-2)
-                });
-                all.extend(slopes.into_iter().chain([y.inner()]));
+                }));
             }
-            let (y, slopes) = gradients(&attention_inputs(HEADS[2]), |x| {
+            all.extend(results(&attention_inputs(HEADS[2]), |x| {
                 let ([query, key, value], mask) = attention_of(x, HEADS[2]);
                 super::attention(query, key, value, mask)
-            });
-            all.extend(slopes.into_iter().chain([y.inner()]));
+            }));
+            for shape in PICTURES {
+                let inputs = batch_norm_inputs(shape);
+                all.extend(results(&inputs, |x| normalized(x, shape, Activation::Relu6)));
+                all.extend(results(&inputs[..1], |x| mean_of(x, shape)));
+                all.extend(results(&inputs[..1], |x| {
+                    let pool = Pool { side: 3, stride: 2, padding: 1 };
+                    super::max_pool2d(x[0].clone().reshape(shape), pool)
+                }));
+            }
+            let [x, grad, m, v] = adam_inputs(40_000);
+            let (x, means) = super::adam(x, grad, [m, v], ADAM);
+            all.extend([x].into_iter().chain(means));
             all.into_iter().map(Tensor::into_data).collect::<Vec<_>>()
         })
     };

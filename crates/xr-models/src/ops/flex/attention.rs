@@ -175,10 +175,11 @@ impl<'a> Heads<'a> {
     }
 }
 
-/// The same tensor, copied if the values of a row don't lie side by side.
+/// The same tensor, copied if the values of a row don't lie side by side, or if rows share some.
 fn rows_in_place(x: FlexTensor) -> FlexTensor {
-    let strides = x.layout().strides();
-    if strides[3] == 1 && strides.iter().all(|&stride| stride >= 0) { x } else { x.to_contiguous() }
+    let (strides, width) = (x.layout().strides(), x.layout().shape()[3] as isize);
+    let forwards = strides.iter().all(|&stride| stride >= 0);
+    if strides[3] == 1 && strides[2] >= width && forwards { x } else { x.to_contiguous() }
 }
 
 /// A tensor `[batch, heads, tokens, width]` of `[batch, tokens, heads, width]`, so that the heads of
@@ -193,23 +194,48 @@ mod tests {
     use super::super::arch;
     use super::*;
 
+    const TOKENS: usize = 19;
+    const WIDTH: usize = 5;
+
+    fn numbers(salt: usize) -> Vec<f32> {
+        (0..TOKENS * WIDTH).map(|i| ((i * salt) % 101) as f32 / 50.0 - 1.0).collect()
+    }
+
+    fn mask() -> Vec<u8> {
+        (0..TOKENS).map(|i| u8::from(i < 17)).collect()
+    }
+
     #[test]
     fn every_instruction_set_gives_the_same_weights() {
-        let (tokens, width) = (19, 5);
-        let numbers = |salt: usize| -> Vec<f32> {
-            (0..tokens * width).map(|i| ((i * salt) % 101) as f32 / 50.0 - 1.0).collect()
-        };
         let (query, key) = (numbers(7), numbers(31));
-        let mask: Vec<u8> = (0..tokens).map(|i| u8::from(i < 17)).collect();
-        let run = |arch| weights(arch, Matrix::new(&query, width), Matrix::new(&key, width), &mask);
+        let [query, key] = [&query, &key].map(|x| Matrix::new(x, WIDTH));
+        let run = |arch| weights(arch, query, key, &mask());
         let portable = run(Arch::Scalar);
-        for row in portable.chunks(tokens) {
+        for row in portable.chunks(TOKENS) {
             assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
             assert_eq!(row[17..], [0.0, 0.0]);
         }
         for arch in arch::all() {
             for (found, expected) in run(arch).into_iter().zip(&portable) {
                 assert!((found - expected).abs() < 1e-6, "{arch:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_gradients() {
+        let inputs = [7, 31, 13, 57].map(numbers);
+        let run = |arch| {
+            let [query, key, value, grad] = inputs.each_ref().map(|x| Matrix::new(x, WIDTH));
+            let mut grads: [_; 3] = std::array::from_fn(|_| vec![0.0; TOKENS * WIDTH]);
+            let out = grads.each_mut().map(Vec::as_mut_slice);
+            head_backward(arch, [query, key, value], &mask(), grad, out, WIDTH);
+            grads
+        };
+        let portable = run(Arch::Scalar);
+        for arch in arch::all() {
+            for (found, expected) in run(arch).iter().flatten().zip(portable.iter().flatten()) {
+                assert!((found - expected).abs() < 1e-5, "{arch:?}: {found}, not {expected}");
             }
         }
     }

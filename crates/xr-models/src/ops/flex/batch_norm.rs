@@ -54,8 +54,9 @@ pub(super) fn forward(
     let shape @ [_, channels, _, _] = x.shape().dims();
     let (x, gamma, beta) = (channels_last(x), contiguous(gamma), contiguous(beta));
     let moments = Arch::new().dispatch(Statistics { x: values(&x), channels });
-    let variance: Vec<_> =
-        moments.squares.iter().map(|squares| squares / moments.pixels as f64).collect();
+    // Of no pixels it is 0, as their mean: NaN would get into the gradient of gamma.
+    let pixels = moments.pixels.max(1) as f64;
+    let variance: Vec<_> = moments.squares.iter().map(|squares| squares / pixels).collect();
     let norm = Norm {
         mean: narrow(&moments.mean),
         scale: scale(storage::values(&gamma), &variance, epsilon),
@@ -361,6 +362,59 @@ fn input_grad<S: Simd>(
             let grad = simd.sub_f32s(grad, shared);
             let scale = load(simd, &norm.scale[channel..]);
             store(simd, &mut out[channel..], simd.mul_f32s(scale, grad));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{super::Activation, arch},
+        *,
+    };
+
+    fn numbers(len: usize, salt: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * salt) % 1009) as f32 / 504.5 - 1.0).collect()
+    }
+
+    /// Statistics, output, sums of gradients and gradient, of so many pixels and channels.
+    fn run(arch: Arch, [pixels, channels]: [usize; 2], activation: Activation) -> [Vec<f32>; 6] {
+        let [x, grad] = [7919, 31].map(|salt| numbers(pixels * channels, salt));
+        let (x, grad) = (&x[..], &grad[..]);
+        let moments = arch.dispatch(Statistics { x, channels });
+        assert_eq!(moments.pixels, pixels);
+        let variance: Vec<_> = moments.squares.iter().map(|sum| sum / pixels as f64).collect();
+        let inverse = &scale(&vec![1.0; channels], &variance, 1e-2)[..];
+        let norm = &Norm {
+            mean: narrow(&moments.mean),
+            scale: scale(&vec![3.0; channels], &variance, 1e-2),
+            shift: numbers(channels, 57),
+            clamp: Clamp::of(activation).unwrap(),
+        };
+        let y = arch.dispatch(Normalize { x, norm });
+        let sums = &arch.dispatch(Sums { x, grad, norm });
+        let x_grad = arch.dispatch(InputGrad { x, grad, norm, sums, inverse });
+        let [grad, by_centred] = [&sums.grad, &sums.by_centred].map(|sums| narrow(sums));
+        [norm.mean.clone(), narrow(&variance), y, grad, by_centred, x_grad]
+    }
+
+    /// The last is more than one task, and too much for Miri. Products are fused into sums or not.
+    #[test]
+    fn every_instruction_set() {
+        let sizes = [[3, 1], [35, 17], [7, 40], [2200, 15]];
+        for size in sizes.into_iter().filter(|size| !cfg!(miri) || size[0] < 100) {
+            for activation in [Activation::Identity, Activation::Relu, Activation::Relu6] {
+                let portable = run(Arch::Scalar, size, activation);
+                for arch in arch::all() {
+                    for (found, expected) in run(arch, size, activation).iter().zip(&portable) {
+                        assert_eq!(found.len(), expected.len());
+                        let largest = expected.iter().fold(1f32, |max, x| max.max(x.abs()));
+                        let pairs = found.iter().zip(expected);
+                        let off = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                        assert!(off < 1e-5 * largest, "{arch:?} {size:?} {activation:?}: {off}");
+                    }
+                }
+            }
         }
     }
 }

@@ -16,11 +16,13 @@ use super::{
 /// 0 with this probability, else what keeps the mean at 1.
 pub(super) fn mask(x: FlexTensor, probability: f64) -> FlexTensor {
     let shape = x.layout().shape().clone();
-    let seed = seed();
-    let out = blocks::generate(shape.num_elements(), BLOCK, |block, out| {
+    tensor(draw(shape.num_elements(), seed(), probability), shape)
+}
+
+fn draw(len: usize, seed: [u32; 2], probability: f64) -> Vec<f32> {
+    blocks::generate(len, BLOCK, |block, out| {
         fill(Arch::new(), (block * BLOCK) as u32, seed, probability, out);
-    });
-    tensor(out, shape)
+    })
 }
 
 /// From the device's random numbers, and so from its seed.
@@ -57,6 +59,8 @@ fn scramble(place: u32, [a, b]: [u32; 2]) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use rayon::ThreadPoolBuilder;
+
     use super::super::arch;
     use super::*;
 
@@ -69,6 +73,17 @@ mod tests {
         };
         for arch in arch::all() {
             assert_eq!(draw(arch), draw(Arch::Scalar), "{arch:?}");
+        }
+    }
+
+    #[test]
+    fn blocks_on_one_thread_and_two_are_what_one_block_would_be() {
+        let mut expected = vec![0.0; 2 * BLOCK + 3];
+        fill(Arch::new(), 0, [7, 8], 0.3, &mut expected);
+        for threads in [1, 2] {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let found = pool.install(|| draw(expected.len(), [7, 8], 0.3));
+            assert!(found == expected, "{threads} threads");
         }
     }
 }

@@ -49,3 +49,29 @@ pub(super) fn backward(grad: FlexTensor, shape: [usize; 4]) -> FlexTensor {
     });
     channels_last::tensor(out, shape)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::arch;
+    use super::*;
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        for (pixels, channels) in [(1, 1), (12, 17), (49, 40)] {
+            let numbers = (0..pixels * channels).map(|i| ((i * 7919) % 1009) as f32 / 504.5 - 1.0);
+            let x: Vec<_> = numbers.collect();
+            let run = |arch| {
+                let mut means = vec![0.0; channels];
+                dispatch(
+                    arch,
+                    #[inline(always)]
+                    || mean(&x, &mut means),
+                );
+                means
+            };
+            for arch in arch::all() {
+                assert!(run(arch) == run(Arch::Scalar), "{arch:?}, {channels} channels");
+            }
+        }
+    }
+}

@@ -119,3 +119,41 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::arch;
+    use super::*;
+
+    fn numbers(len: usize, salt: usize) -> Vec<f32> {
+        (0..len).map(|i| ((i * salt) % 1009) as f32 / 504.5 - 1.0).collect()
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        for channels in [1, 17, 40] {
+            let picture = &numbers(7 * 6 * channels, 7919)[..];
+            let x = tensor(picture.to_vec(), [1, channels, 7, 6]);
+            let window = Window::new(&x, Pool { side: 3, stride: 2, padding: 1 });
+            let [_, _, height, width] = window.shape_out();
+            let grad = &numbers(height * width * channels, 31)[..];
+            let run = |arch| {
+                let (mut y, mut x_grad) = (vec![0.0; grad.len()], vec![0.0; picture.len()]);
+                dispatch(
+                    arch,
+                    #[inline(always)]
+                    || {
+                        for (row, y) in y.chunks_exact_mut(width * channels).enumerate() {
+                            window.largest_of_row(picture, row, y);
+                        }
+                        window.scatter(picture, grad, &mut x_grad);
+                    },
+                );
+                [y, x_grad]
+            };
+            for arch in arch::all() {
+                assert!(run(arch) == run(Arch::Scalar), "{arch:?}, {channels} channels");
+            }
+        }
+    }
+}
