@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use burn::tensor::Device;
 use xr_train::{
     Batches, BoxError, Observer, OneBatch, TrainConfig, Trainable, Validation, load_best, overfit,
     train,
@@ -27,6 +28,8 @@ pub trait Training {
 pub struct InFolder<'a> {
     /// The folder.
     pub run: &'a Path,
+    /// Devices that share out the batches with the model's own, as [`train`](xr_train::train) says.
+    pub others: &'a [Device],
     /// Watches.
     pub observer: &'a mut dyn Observer,
 }
@@ -39,7 +42,8 @@ impl Training for InFolder<'_> {
         config: &TrainConfig,
         validate: impl FnMut(&M) -> Result<Validation, BoxError>,
     ) -> Result<(M, Validation)> {
-        let trained = train(model.clone(), batches, config, validate, self.run, self.observer)?;
+        let Self { run, others, .. } = *self;
+        let trained = train(model.clone(), batches, config, others, validate, run, self.observer)?;
         let best = trained.best_metric.or(trained.best_loss).ok_or(Error::NoEpoch)?;
         let chosen_by = config.select.as_deref().unwrap_or("loss");
         Ok((load_best(model, self.run, chosen_by)?, best.validation))

@@ -9,6 +9,9 @@ pub trait Batch: Send {
     /// Some of its rows, in their order. A model makes of them what it makes of them in the whole
     /// batch, unless it has batch norms that take their statistics from it.
     fn rows(&self, rows: Range<usize>) -> Self;
+
+    /// The same on another device.
+    fn to_device(self, device: &Device) -> Self;
 }
 
 /// What the rows of a batch are: what losses hold a model's outputs against.

@@ -12,6 +12,8 @@ const COLLAPSED: f64 = 0.9;
 const FEW: f64 = 3.0;
 /// Share of the time that training may wait for data.
 const WAITING: f64 = 0.2;
+/// Between the mean picture and the mean text, which are at most 2 apart; that of CLIP is 0.8.
+const APART: f64 = 1.0;
 /// A learned temperature stops at 0.01; this much above it is there.
 const SHARP: f64 = 0.0101;
 /// Cosines lie between -1 and 1: divided by this they hardly make a difference.
@@ -55,6 +57,11 @@ pub enum Warning {
         modality: &'static str,
         /// Their effective rank.
         dimensions: f64,
+    },
+    /// All pictures are in one place and all texts in another.
+    Gap {
+        /// Distance between the mean picture and the mean text.
+        gap: f64,
     },
     /// The temperature is as low as it gets.
     Sharp {
@@ -115,6 +122,13 @@ impl fmt::Display for Warning {
                  similar ones: try a larger `train.batch_size` (with `train.micro_batch`, if memory \
                  is short), or train longer"
             ),
+            Self::Gap { gap } => write!(
+                f,
+                "the mean picture and the mean text are {gap:.2} apart, of at most 2: pictures are \
+                 mostly nearer to one another than to their captions; scores of pictures and of \
+                 texts can't be compared or mixed then, while either ranks as well as before; a \
+                 higher temperature closes the gap, `temperature` {{\"Fixed\":0.1}}"
+            ),
             Self::Sharp { temperature } => write!(
                 f,
                 "the temperature is {temperature:.4}, as low as a learned one gets: the loss listens \
@@ -172,6 +186,7 @@ pub fn diagnose(log: &[Record]) -> Vec<Warning> {
     found.extend(overfitting(&epochs));
     let modalities = ["image", "text"];
     found.extend(modalities.into_iter().filter_map(|of| collapsed(last, of).or(narrow(last, of))));
+    found.extend(gap(last));
     found.extend(temperature(last));
     found.extend(idle(last, modalities));
     found.extend(false_negatives(last));
@@ -203,6 +218,11 @@ fn collapsed(last: &EpochRecord, modality: &'static str) -> Option<Warning> {
 fn narrow(last: &EpochRecord, modality: &'static str) -> Option<Warning> {
     let &dimensions = last.validation.diagnostics.get(&format!("{modality} dimensions"))?;
     (dimensions < FEW).then_some(Warning::FewDimensions { modality, dimensions })
+}
+
+fn gap(last: &EpochRecord) -> Option<Warning> {
+    let &gap = last.validation.diagnostics.get("gap")?;
+    (gap > APART).then_some(Warning::Gap { gap })
 }
 
 fn temperature(last: &EpochRecord) -> Option<Warning> {
@@ -306,6 +326,22 @@ mod tests {
             diagnosed(same),
             ["any two text embeddings have a cosine of 0.97 on average: they are nearly in one \
                  place; use a contrastive loss in `train.objective`, or a lower learning rate"]
+        );
+    }
+
+    #[test]
+    fn pictures_in_one_place_and_texts_in_another() {
+        let apart = |e: &mut EpochRecord| {
+            e.validation.diagnostics = [("gap".to_string(), 1.12)].into();
+        };
+        assert_eq!(
+            diagnosed(apart),
+            [
+                "the mean picture and the mean text are 1.12 apart, of at most 2: pictures are mostly \
+                 nearer to one another than to their captions; scores of pictures and of \
+                 texts can't be compared or mixed then, while either ranks as well as before; a \
+                 higher temperature closes the gap, `temperature` {\"Fixed\":0.1}"
+            ]
         );
     }
 

@@ -24,6 +24,10 @@ impl Batch for FeatureBatch {
         let [image, text] = [&self.image, &self.text].map(|x| x.clone().slice_dim(0, rows.clone()));
         Self { image, text }
     }
+
+    fn to_device(self, device: &Device) -> Self {
+        Self { image: self.image.to_device(device), text: self.text.to_device(device) }
+    }
 }
 
 impl Trainable for FeatureModel {

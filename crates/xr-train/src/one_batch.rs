@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt, time::Instant};
+use std::{collections::BTreeMap, fmt, slice, time::Instant};
 
 use burn::tensor::{Device, Tensor};
 use xr_models::{HeadOutput, ops::l2_normalize};
@@ -111,7 +111,7 @@ pub fn overfit<M: Trainable>(
     let (begin, mut flow) = (Instant::now(), observer.observe(Event::Begin { step: 0, steps }));
     loop {
         let mut rng = random::at(config.seed, Purpose::Model, 0, 0);
-        let step = Step::of(&model, &batch, &labels, config, &device, &mut rng)?;
+        let step = Step::of(&model, &batch, &labels, config, slice::from_ref(&device), &mut rng)?;
         let norms = gradients::norms(&model, &step.gradients);
         seen.add(&step, &norms);
         if seen.is_over(steps) || flow.is_break() {

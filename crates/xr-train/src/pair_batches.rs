@@ -24,6 +24,14 @@ impl Batch for PairBatch {
             },
         }
     }
+
+    fn to_device(self, device: &Device) -> Self {
+        let TokenBatch { ids, mask } = self.texts;
+        Self {
+            pixels: self.pixels.into_iter().map(|x| x.to_device(device)).collect(),
+            texts: TokenBatch { ids: ids.to_device(device), mask: mask.to_device(device) },
+        }
+    }
 }
 
 impl Trainable for Model {

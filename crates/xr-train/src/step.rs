@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, iter, ops::Range};
 
 use burn::{
     optim::{GradientsAccumulator, GradientsParams},
@@ -17,62 +17,87 @@ pub(crate) struct Step {
     pub gradients: GradientsParams,
 }
 
+/// Rows of a batch that go through the model together.
+struct Piece {
+    rows: Range<usize>,
+    /// Of its dropout.
+    seed: u64,
+    /// Which of the devices has it.
+    device: usize,
+}
+
 impl Step {
-    /// Loss and gradients of `model` on a batch. Dropout draws from seeds that
-    /// `rng` gives.
+    /// Loss and gradients of `model` on a batch, which these devices share out. The model and the
+    /// batch are on the first. Dropout draws from seeds that `rng` gives.
     pub(crate) fn of<M: Trainable>(
         model: &M,
         batch: &M::Batch,
         labels: &Labels,
         config: &TrainConfig,
-        device: &Device,
+        devices: &[Device],
         rng: &mut impl RngCore,
     ) -> Result<Self> {
         let all = labels.pictures.len();
-        let rows = config.micro_batch.map_or(all, |rows| rows.get());
+        let share = all.div_ceil(devices.len());
+        let rows = config.micro_batch.map_or(share, |rows| share.min(rows.get()));
         if rows < all {
-            return Self::piecewise(model, batch, labels, rows, &config.objective, device, rng);
+            let starts = (0..all).step_by(rows).enumerate();
+            let pieces = starts.map(|(i, start)| Piece {
+                rows: start..all.min(start + rows),
+                seed: rng.next_u64(),
+                device: i % devices.len(),
+            });
+            let pieces: Vec<_> = pieces.collect();
+            return Self::piecewise(model, batch, labels, &pieces, &config.objective, devices);
         }
-        device.seed(rng.next_u64());
+        devices[0].seed(rng.next_u64());
         let output = model.forward(batch);
         let loss = config.objective.loss(&output, labels)?;
         let gradients = |loss: &Loss| GradientsParams::from_grads(loss.total.backward(), model);
         Ok(Self::new(&loss, &output, &config.objective, gradients))
     }
 
-    /// The same in little memory: gradient caching (Gao et al. 2021, "Scaling Deep Contrastive
-    /// Learning Batch Size under Memory Limited Setup"). Pieces of `rows` rows go through the model
+    /// The same in little memory, or on several devices: gradient caching (Gao et al. 2021, "Scaling
+    /// Deep Contrastive Learning Batch Size under Memory Limited Setup"). Pieces go through the model
     /// without a graph; the loss of all outputs together gives a gradient to each; then every piece
-    /// goes through again, drawing the same dropout, and takes its gradients to the weights.
+    /// goes through again, drawing the same dropout, and takes its gradients to the weights. Where each
+    /// device has one piece alone, it keeps the graph, and one pass is enough.
+    ///
+    /// One thread asks all devices in turn: those that compute while more is asked of them, as GPUs
+    /// do, work side by side.
     fn piecewise<M: Trainable>(
         model: &M,
         batch: &M::Batch,
         labels: &Labels,
-        rows: usize,
+        pieces: &[Piece],
         objective: &ObjectiveConfig,
-        device: &Device,
-        rng: &mut impl RngCore,
+        devices: &[Device],
     ) -> Result<Self> {
-        let all = labels.pictures.len();
-        let pieces = (0..all).step_by(rows).map(|start| start..all.min(start + rows));
-        let pieces: Vec<_> = pieces.map(|rows| (rows, rng.next_u64())).collect();
-        let forward = |model: &M, (rows, seed): &(Range<usize>, u64)| {
-            device.seed(*seed);
-            model.forward(&batch.rows(rows.clone()))
+        let copies = devices[1..].iter().map(|device| model.clone().fork(device));
+        let models: Vec<M> = iter::once(model.clone()).chain(copies).collect();
+        let forward = |models: &[M], piece: &Piece| {
+            let device = &devices[piece.device];
+            device.seed(piece.seed);
+            models[piece.device].forward(&batch.rows(piece.rows.clone()).to_device(device))
         };
-        // A copy with running statistics of its own: only the second pass moves the model's.
-        let graphless = model.valid().train().no_grad();
-        let outputs = pieces.iter().map(|piece| forward(&graphless, piece));
-        let whole = leaves(&outputs.collect::<Vec<_>>());
+        let once = pieces.len() <= devices.len();
+        // Copies with running statistics of their own: only the second pass moves the model's.
+        let graphless = |model: &M| model.valid().train().no_grad();
+        let first = if once { models.clone() } else { models.iter().map(graphless).collect() };
+        let outputs: Vec<_> = pieces.iter().map(|piece| forward(&first, piece)).collect();
+        let whole = leaves(&outputs, &devices[0]);
         let loss = objective.loss(&whole, labels)?;
         let gradients = |loss: &Loss| {
             let cache = Cache::new(&whole, loss.total.backward());
-            let mut sum = GradientsAccumulator::new();
-            for piece in &pieces {
-                let product = cache.product(&forward(model, piece), &piece.0);
-                sum.accumulate(model, GradientsParams::from_grads(product.backward(), model));
+            let mut sums: Vec<_> = devices.iter().map(|_| GradientsAccumulator::new()).collect();
+            for (piece, output) in pieces.iter().zip(outputs) {
+                let output = if once { output } else { forward(&models, piece) };
+                let product = cache.product(&output, piece, &devices[piece.device]);
+                let gradients =
+                    GradientsParams::from_grads(product.backward(), &models[piece.device]);
+                sums[piece.device].accumulate(model, gradients);
             }
-            sum.grads()
+            total(model, sums, &devices[0])
         };
         Ok(Self::new(&loss, &whole, objective, gradients))
     }
@@ -111,23 +136,38 @@ impl Cache {
 
     /// What has the gradients of the loss, as far as they come through these rows: the sum of all
     /// outputs times their gradients. Temperature and bias, which have no rows, count with the first.
-    fn product(&self, outputs: &HeadOutput, rows: &Range<usize>) -> Tensor<1> {
+    fn product(&self, outputs: &HeadOutput, piece: &Piece, device: &Device) -> Tensor<1> {
         let of_rows = by_row(outputs).zip(&self.rows).filter_map(|(output, gradient)| {
-            let gradient = gradient.clone()?.slice_dim(0, rows.clone());
-            Some((output.clone() * Tensor::from_inner(gradient)).sum())
+            let gradient = gradient.clone()?.slice_dim(0, piece.rows.clone());
+            Some((output.clone() * Tensor::from_inner(gradient).to_device(device)).sum())
         });
         let of_all = scalars(outputs).into_iter().zip(&self.scalars).filter_map(|(x, gradient)| {
-            let gradient = gradient.clone().filter(|_| rows.start == 0)?;
-            Some(x.clone() * Tensor::from_inner(gradient))
+            let gradient = gradient.clone().filter(|_| piece.rows.start == 0)?;
+            Some(x.clone() * Tensor::from_inner(gradient).to_device(device))
         });
         of_rows.chain(of_all).reduce(|a, b| a + b).expect("a loss depends on the outputs")
     }
 }
 
+/// The gradients of all devices together, on one.
+fn total<M: Trainable>(
+    model: &M,
+    sums: Vec<GradientsAccumulator<M>>,
+    device: &Device,
+) -> GradientsParams {
+    let device = device.clone().without_autodiff();
+    let mut total = GradientsAccumulator::new();
+    for mut sum in sums {
+        total.accumulate(model, sum.grads().to_device(&device, model));
+    }
+    total.grads()
+}
+
 /// The outputs of all pieces as one, from which gradients go no further back.
-fn leaves(pieces: &[HeadOutput]) -> HeadOutput {
+fn leaves(pieces: &[HeadOutput], device: &Device) -> HeadOutput {
     let all = |of: &dyn Fn(&HeadOutput) -> &Tensor<2>| {
-        Tensor::cat(pieces.iter().map(|piece| of(piece).clone()).collect(), 0).detach()
+        let pieces = pieces.iter().map(|piece| of(piece).clone().to_device(device));
+        Tensor::cat(pieces.collect(), 0).detach()
     };
     let reconstruction = |i: usize| Reconstruction {
         output: all(&|piece| &piece.reconstructions[i].output).require_grad(),
@@ -304,11 +344,16 @@ mod tests {
         ObjectiveConfig { alignment, reconstruction_weight: 0.5, distillation }
     }
 
-    fn step<M: Trainable>(model: &M, batch: &M::Batch, micro_batch: Option<usize>) -> Step {
+    fn step<M: Trainable>(
+        model: &M,
+        batch: &M::Batch,
+        micro_batch: Option<usize>,
+        devices: usize,
+    ) -> Step {
         let micro_batch = micro_batch.and_then(NonZeroUsize::new);
         let config = TrainConfig { objective: objective(), micro_batch, ..TrainConfig::default() };
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        Step::of(model, batch, &labels(), &config, &device(), &mut rng).unwrap()
+        Step::of(model, batch, &labels(), &config, &vec![device(); devices], &mut rng).unwrap()
     }
 
     /// The gradients of each parameter.
@@ -331,12 +376,13 @@ mod tests {
 
     #[track_caller]
     fn assert_pieces_equal_the_whole<M: Trainable>(model: &M, batch: &M::Batch) {
-        let whole = step(model, batch, None);
+        let whole = step(model, batch, None, 1);
         let expected = gradients(model, &whole);
         let all = length(expected.iter().flatten().copied());
         assert!(expected.len() > 4 && all > 0.01, "{} gradients of length {all}", expected.len());
-        for rows in [1, 5, 8, 23] {
-            let pieces = step(model, batch, Some(rows));
+        let rows = [1, 5, 8, 23].map(|rows| (Some(rows), 1));
+        for (rows, devices) in rows.into_iter().chain([(None, 2), (None, 5), (Some(5), 3)]) {
+            let pieces = step(model, batch, rows, devices);
             assert!((pieces.loss - whole.loss).abs() < 1e-6 * whole.loss);
             assert_eq!(pieces.temperature, whole.temperature);
             let found = gradients(model, &pieces);
@@ -346,7 +392,7 @@ mod tests {
                 // That of a key's bias is zero, but for rounding.
                 let share = apart / length(expected.iter().copied()).max(1e-3 * all);
                 // Sums in another order: 1e-6 and less with most weights, 3e-6 with some.
-                assert!(share < 5e-6, "{rows} rows a piece: {share} apart");
+                assert!(share < 5e-6, "{rows:?} rows a piece on {devices}: {share} apart");
             }
         }
     }
@@ -393,7 +439,7 @@ mod tests {
         let norm = BatchNormConfig::new(7).init(&device());
         let model = Normed { norm, features: features(7, 5).init(&device()) };
         let batch = FeatureBatch { image: random([ROWS, 7]), text: random([ROWS, 5]) };
-        step(&model, &batch, Some(12));
+        step(&model, &batch, Some(12), 1);
         let mean: Vec<f32> = model.norm.running_mean.value_sync().try_into_vec_as().unwrap();
         assert!(mean.iter().all(|mean| (mean - 0.19).abs() < 1e-6), "{mean:?}");
     }

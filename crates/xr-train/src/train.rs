@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    iter,
     ops::ControlFlow,
     path::Path,
     time::{Duration, Instant},
@@ -95,6 +96,11 @@ pub struct Trained<M> {
 ///   metric, for [`load_best`](crate::load_best);
 /// - `log.jsonl`: see [`Record`]; the same numbers for TensorBoard are beside it.
 ///
+/// The model's device shares out each batch with `others`, such as further GPUs, if there are any:
+/// loss and gradients stay those of the whole batch. Batch norms then take their statistics from each
+/// device's rows, and the running ones from the first device's. The devices and their order are part of
+/// what makes a run repeat bit for bit.
+///
 /// Weights not drawn yet are drawn from `config.seed`. Dropout draws from Burn's generator, of
 /// which a process has one for each backend and which is seeded here at every step: two trainings
 /// at once in one process disturb each other's.
@@ -107,11 +113,12 @@ pub fn train<M: Trainable>(
     model: M,
     batches: &impl Batches<Batch = M::Batch>,
     config: &TrainConfig,
+    others: &[Device],
     mut validate: impl FnMut(&M) -> Result<Validation, BoxError>,
     run: &Path,
     observer: &mut dyn Observer,
 ) -> Result<Trained<M>> {
-    let mut session = Session::open(model, batches.steps(), config, run)?;
+    let mut session = Session::open(model, batches.steps(), config, others, run)?;
     let mut flow = observer.observe(session.begin());
     while session.state.outcome.is_none() {
         if flow.is_break() || session.epoch(batches, observer)?.is_break() {
@@ -130,7 +137,8 @@ struct Session<'a, M> {
     config: &'a TrainConfig,
     run: Run,
     log: Log,
-    device: Device,
+    /// The first is the model's.
+    devices: Vec<Device>,
     rates: Rates,
     weights: Weights<M>,
     state: State,
@@ -141,7 +149,13 @@ struct Session<'a, M> {
 }
 
 impl<'a, M: Trainable> Session<'a, M> {
-    fn open(model: M, steps: usize, config: &'a TrainConfig, run: &Path) -> Result<Self> {
+    fn open(
+        model: M,
+        steps: usize,
+        config: &'a TrainConfig,
+        others: &[Device],
+        run: &Path,
+    ) -> Result<Self> {
         let run = Run::new(run);
         if steps == 0 {
             return Err(Error::NoBatches);
@@ -165,7 +179,9 @@ impl<'a, M: Trainable> Session<'a, M> {
         let clock = (Instant::now(), state.step);
         let rates = config.optimizer.rates()?;
         let waited = Duration::ZERO;
-        Ok(Self { config, run, log, device, rates, weights, state, clock, waited })
+        let others = others.iter().map(|device| device.clone().autodiff());
+        let devices = iter::once(device).chain(others).collect();
+        Ok(Self { config, run, log, devices, rates, weights, state, clock, waited })
     }
 
     fn begin(&self) -> Event<'static> {
@@ -186,7 +202,7 @@ impl<'a, M: Trainable> Session<'a, M> {
         self.clock = (Instant::now(), self.state.step);
         self.waited = Duration::ZERO;
         let steps = self.state.step..self.state.steps_per_epoch;
-        let device = self.device.clone();
+        let device = self.devices[0].clone();
         let epoch = self.state.epoch;
         let make = |step| batches.batch(epoch, step, &device);
         prefetch(steps, make, |batches| {
@@ -213,7 +229,7 @@ impl<'a, M: Trainable> Session<'a, M> {
         let mut rng =
             random::at(self.config.seed, Purpose::Model, self.state.epoch, self.state.step);
         let Step { loss, parts, temperature, gradients } =
-            Step::of(model, batch, labels, self.config, &self.device, &mut rng)?;
+            Step::of(model, batch, labels, self.config, &self.devices, &mut rng)?;
         self.finite("loss", loss)?;
         let measured = logged || saved || last || self.config.clip_norm.is_some();
         let grad_norms = measured.then(|| gradients::norms(model, &gradients));

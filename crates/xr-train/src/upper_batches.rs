@@ -33,6 +33,19 @@ impl Batch for UpperBatch {
             text_of: tensor(&text_of),
         }
     }
+
+    fn to_device(self, device: &Device) -> Self {
+        let texts = self.texts.into_iter().map(|TextStates { states, mask }| TextStates {
+            states: states.to_device(device),
+            mask: mask.to_device(device),
+        });
+        Self {
+            image: self.image.into_iter().map(|x| x.to_device(device)).collect(),
+            picture_of: self.picture_of.to_device(device),
+            texts: texts.collect(),
+            text_of: self.text_of.to_device(device),
+        }
+    }
 }
 
 fn numbers(of: &Tensor<1, Int>, rows: &Range<usize>) -> Vec<u32> {

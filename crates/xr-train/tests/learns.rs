@@ -21,7 +21,7 @@ fn recall_after_training(loss: AlignmentConfig) -> f64 {
     let batches = FeatureBatches::new(vec![&data.image], &data.text, &data.picture_of, &config);
     let run = tempfile::tempdir().unwrap();
     let validate = |model: &_| held_out.validate(model, &config.objective);
-    let trained = train(model(), &batches, &config, validate, run.path(), &mut ()).unwrap();
+    let trained = train(model(), &batches, &config, &[], validate, run.path(), &mut ()).unwrap();
     trained.best_metric.unwrap().value
 }
 

@@ -42,7 +42,7 @@ fn trained(micro_batch: usize) -> Vec<u32> {
     let run = tempfile::tempdir().unwrap();
     let validate = |_: &Telling| Ok(Validation { loss: 1.0, ..Validation::default() });
     let model = Telling { features: model() };
-    bits(&train(model, &batches, &config, validate, run.path(), &mut ()).unwrap().model)
+    bits(&train(model, &batches, &config, &[], validate, run.path(), &mut ()).unwrap().model)
 }
 
 #[test]

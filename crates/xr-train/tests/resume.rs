@@ -82,7 +82,7 @@ fn run(
 ) -> Result<Trained<FeatureModel>> {
     let held_out = Data::new(1);
     let validate = |model: &FeatureModel| held_out.validate(model, &config.objective);
-    train(model(), source, config, validate, folder, observer)
+    train(model(), source, config, &[], validate, folder, observer)
 }
 
 /// The log without what depends on the clock.
@@ -247,7 +247,7 @@ fn with_running_statistics() {
         let model = Normed { norm: BatchNormConfig::new(12).init(&device), features };
         let source = Source::new(&data, &config);
         let validate = |_: &Normed| Ok(Validation { loss: 1.0, ..Validation::default() });
-        train(model, &source, &config, validate, folder, observer).unwrap()
+        train(model, &source, &config, &[], validate, folder, observer).unwrap()
     };
     let [whole, parts] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let uninterrupted = train_on(whole.path(), &mut ());
@@ -333,7 +333,8 @@ fn a_loss_that_is_not_a_number() {
     let source = Poisoned(Source::new(&data, &config));
     let held_out = Data::new(1);
     let validate = |model: &FeatureModel| held_out.validate(model, &config.objective);
-    let error = train(model(), &source, &config, validate, folder.path(), &mut ()).unwrap_err();
+    let error =
+        train(model(), &source, &config, &[], validate, folder.path(), &mut ()).unwrap_err();
     let last = folder.path().join("last");
     assert_eq!(
         error.to_string(),
@@ -363,7 +364,7 @@ fn stops_early_and_keeps_the_best() {
         Ok(Validation { loss: losses.next().unwrap(), metrics, ..Validation::default() })
     };
     let source = Source::new(&data, &config);
-    let trained = train(model(), &source, &config, validate, folder.path(), &mut ()).unwrap();
+    let trained = train(model(), &source, &config, &[], validate, folder.path(), &mut ()).unwrap();
     assert_eq!((trained.outcome, trained.epochs), (Outcome::StoppedEarly, 4));
     assert_eq!(trained.best_loss.unwrap().epoch, 2);
     assert_eq!(trained.best_metric.unwrap().epoch, 4);
@@ -404,7 +405,7 @@ fn a_model_without_gradients_is_given_them() {
         let held_out = Data::new(1);
         let validate = |model: &FeatureModel| held_out.validate(model, &config.objective);
         let source = Source::new(&data, &config);
-        bits(&train(model, &source, &config, validate, folder.path(), &mut ()).unwrap().model)
+        bits(&train(model, &source, &config, &[], validate, folder.path(), &mut ()).unwrap().model)
     });
     assert!(with == without);
 }
