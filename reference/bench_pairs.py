@@ -5,7 +5,8 @@
 
 B random pictures of 224 x 224 and B rows of 25 tokens; every weight is trained, batch norms too; linear
 projections to 384 dimensions, symmetric InfoNCE with a learned temperature, AdamW. In PyTorch's usual
-layout and with channels last.
+layout and with channels last. `--only pairs/lite0+minilm-64/pytorch` measures that alone, so that the
+process's peak memory is its own.
 """
 
 import math
@@ -14,7 +15,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from bench_encode import SIDE, TOKENS, VOCABULARY, MiniLm
+from bench_encode import SIDE, TOKENS, VOCABULARY, MiniLm, wanted
 from timing import THREADS, arguments, report
 
 WORKS = [("lite0+minilm", 64), ("lite0+minilm", 128), ("resnet18+minilm", 64)]
@@ -54,14 +55,17 @@ def step(name, batch, layout):
 
 
 def main():
-    args = arguments(__doc__).parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--only", help="WORK/ENGINE to measure alone")
+    args = parser.parse_args()
     torch.manual_seed(0)
     torch.set_num_threads(THREADS)
     layouts = {"pytorch": torch.contiguous_format, "pytorch, channels last": torch.channels_last}
     for name, batch in WORKS:
         for engine, layout in layouts.items():
-            call = step(NAMES[name], batch, layout)
-            report(f"pairs/{name}-{batch}", engine, batch, "pairs/s", call, args.seconds)
+            work = f"pairs/{name}-{batch}"
+            if wanted(args, work, engine):
+                report(work, engine, batch, "pairs/s", step(NAMES[name], batch, layout), args.seconds)
 
 
 if __name__ == "__main__":

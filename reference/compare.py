@@ -1,13 +1,13 @@
 """Measures xr and its peers on one machine and prints the tables of docs/RESULTS.md.
 
     python reference/compare.py --weights target/weights > tables.md
+    python reference/compare.py --weights target/weights --only train --threads 2    # a part of it
 
-Each round runs `cargo bench`, the bench_*.py scripts and candle one after the other, so that a machine
-that gets slower does so for all of them; a cell is the median of the rounds, with the lowest and the
-highest in brackets. All get the same pictures, captions and number of threads, and the same glibc
-settings: without them an allocation as large as a layer's output goes back to the system after each
-use, which costs everyone time. Peak memory is that of a process that does nothing else. Each
-measurement is kept in target/compare/measurements.jsonl.
+Each round runs, for each group in turn, the benches of `cargo bench` and then the bench_*.py scripts
+and candle, so that a machine that gets slower does so for all of them; a cell is the median of the
+rounds, with the lowest and the highest in brackets. All get the same pictures, captions and number of
+threads, and the same glibc settings (`timing.ALLOCATOR`). Peak memory is that of a process that does
+nothing else. Each measurement is kept in target/compare/GROUPS.jsonl.
 
 With `--features tch` the libraries of the PyTorch that runs this are used: see CONTRIBUTING.md.
 """
@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -26,20 +27,39 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from timing import ALLOCATOR
+
 HERE = Path(__file__).resolve().parent
-BENCHES = ["encode", "train_step", "search"]
-PEERS = ["bench_encode.py", "bench_heads.py", "bench_training.py", "bench_search.py"]
-MEMORY_WORKS = {
-    "lite0/16": ["xr, flex", "pytorch", "onnxruntime"],
-    "minilm/64x25": ["xr, flex", "pytorch", "onnxruntime"],
+CANDLE = HERE / "candle/target/release/bench-candle"
+GROUPS = {
+    "encode": {
+        "items": "pictures or captions",
+        "benches": ["encode"],
+        "peers": ["bench_encode.py", "candle"],
+    },
+    "train": {
+        "items": "steps or pairs",
+        "benches": ["train_step", "train_pairs"],
+        "peers": ["bench_heads.py", "bench_training.py", "bench_pairs.py"],
+    },
+    "search": {"items": "queries", "benches": ["search"], "peers": ["bench_search.py"]},
+}
+# Group -> our bench, the peers' script, and what of both is measured for peak memory.
+MEMORY = {
+    "encode": (
+        "encode",
+        "bench_encode.py",
+        ["lite0/16", "minilm/64x25"],
+        ["xr, flex", "pytorch", "onnxruntime"],
+    ),
+    "train": (
+        "train_pairs",
+        "bench_pairs.py",
+        ["pairs/lite0+minilm-64", "pairs/lite0+minilm-128", "pairs/resnet18+minilm-64"],
+        ["xr, flex", "pytorch", "pytorch, channels last"],
+    ),
 }
 DEVICES = ["flex", "libtorch"]
-ALLOCATOR = {
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1),
-}
 
 
 def options():
@@ -50,6 +70,7 @@ def options():
     parser.add_argument("--pictures", type=Path, help="folder of JPEGs (generated if absent)")
     parser.add_argument("--captions", type=Path, help="text file with a caption a line")
     parser.add_argument("--features", default="", help="cargo features besides the default ones")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups to run")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5, help="time for each measurement")
@@ -82,21 +103,20 @@ def libtorch():
 
 
 def environment(threads, args):
-    """A program's environment: threads, allocator and what to read."""
-    ours = {"XR_WEIGHTS": args.weights, "XR_PICTURES": args.pictures, "XR_CAPTIONS": args.captions}
-    ours = {name: str(path.resolve()) for name, path in ours.items() if path}
+    """A program's environment: threads and allocator."""
     limits = {"OMP_NUM_THREADS": str(threads), "RAYON_NUM_THREADS": str(threads)}
     tch = libtorch() if "tch" in args.features else {}
-    return os.environ | ours | limits | ALLOCATOR | tch
+    return os.environ | limits | ALLOCATOR | tch
 
 
 def build_benches(args):
     """Our benches' programs, by name."""
-    benches = [word for name in BENCHES for word in ["--bench", name]]
+    names = [name for group in args.only for name in GROUPS[group]["benches"]]
+    benches = [word for name in names for word in ["--bench", name]]
     features = ["--features", args.features] if args.features else []
     command = ["cargo", "bench", "--workspace", "--no-run", "--message-format", "json"]
     command += [*features, *benches]
-    env = environment(args.threads[-1], args)
+    env = os.environ | (libtorch() if "tch" in args.features else {})
     done = subprocess.run(command, cwd=HERE.parent, env=env, check=True, stdout=subprocess.PIPE)
     messages = map(json.loads, done.stdout.splitlines())
     return {m["target"]["name"]: m["executable"] for m in messages if m.get("executable")}
@@ -107,16 +127,17 @@ def build_candle():
     folder = HERE / "candle"
     command = ["cargo", "build", "--release", "--quiet", "--target-dir", folder / "target"]
     subprocess.run(command, cwd=folder, check=True)
-    return folder / "target/release/bench-candle"
 
 
-def ours(args, threads, target, programs):
+def ours(args, group, threads, target, programs):
     """Runs our benches and yields what criterion noted."""
     start = time.time()
     quick = ["--measurement-time", str(args.seconds), "--warm-up-time", "1", "--noplot"]
-    for name in BENCHES:
+    inputs = {"XR_WEIGHTS": args.weights, "XR_PICTURES": args.pictures, "XR_CAPTIONS": args.captions}
+    inputs = {name: str(path.resolve()) for name, path in inputs.items() if path}
+    env = environment(threads, args) | inputs | {"CARGO_TARGET_DIR": str(target)}
+    for name in GROUPS[group]["benches"]:
         command = [programs[name], "--bench", *quick]
-        env = environment(threads, args) | {"CARGO_TARGET_DIR": str(target)}
         subprocess.run(command, cwd=HERE.parent, env=env, check=True, stdout=sys.stderr)
     for path in target.glob("criterion/**/new/estimates.json"):
         if path.stat().st_mtime < start:
@@ -128,14 +149,16 @@ def ours(args, threads, target, programs):
 
 
 def work_and_engine(bench):
-    """A benchmark's id ends with the device, where it needs one."""
+    """A benchmark's id ends with the device, where it needs one, and the precision if it isn't f32."""
     *work, last = bench["full_id"].split("/")
-    if last in DEVICES:
+    if last.split(", ")[0] in DEVICES:
         return "/".join(work), f"xr, {last}"
     return bench["full_id"], "xr"
 
 
 def peer(args, script):
+    if script == "candle":
+        return [CANDLE, str(args.seconds)]
     command = [sys.executable, "-W", "ignore", str(HERE / script), "--seconds", str(args.seconds)]
     if script == "bench_encode.py":
         command += ["--weights", args.weights, "--pictures", args.pictures]
@@ -143,27 +166,28 @@ def peer(args, script):
     return command
 
 
-def peers(args, threads, candle):
-    for command in [peer(args, script) for script in PEERS] + [[candle, str(args.seconds)]]:
+def peers(args, group, threads):
+    for script in GROUPS[group]["peers"]:
         lines = subprocess.run(
-            command, env=environment(threads, args), check=True, stdout=subprocess.PIPE, text=True
+            peer(args, script), env=environment(threads, args), check=True, stdout=subprocess.PIPE, text=True
         ).stdout
         yield from map(json.loads, lines.splitlines())
 
 
-def memory(args, programs):
-    """Yields work, engine and the peak memory in MiB of a process that does that alone."""
-    for work, engines in MEMORY_WORKS.items():
+def memory(args, group, threads, programs):
+    """Yields the peak memory of processes that do one thing alone."""
+    bench, script, works, engines = MEMORY[group]
+    env = environment(threads, args) | {"XR_DEVICE": "flex"}
+    for work in works:
         for engine in engines:
-            command = peer(args, "bench_encode.py") + ["--only", f"{work}/{engine}"]
+            command = peer(args, script) + ["--only", f"{work}/{engine}"]
             if engine == "xr, flex":
-                command = [programs["encode"], "--bench", f"^{work}/flex$", "--profile-time", "2"]
-            child = subprocess.Popen(
-                command, env=environment(args.threads[-1], args), stdout=subprocess.DEVNULL
-            )
+                # Long enough for a second step, which has the optimizer's state from the beginning.
+                command = [programs[bench], "--bench", "--exact", f"{work}/flex", "--profile-time", "10"]
+            child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
             _, status, usage = os.wait4(child.pid, 0)
             assert status == 0, command
-            yield work, engine, usage.ru_maxrss / 1024
+            yield dict(work=work, engine=engine, value=usage.ru_maxrss / 1024, unit="MiB")
 
 
 def processor():
@@ -178,23 +202,38 @@ def number(value):
 
 
 def cell(values):
-    if not values:
-        return "–"
+    if len(values) < 2:
+        return "".join(map(number, values))
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{number(middle)} ({number(low)}–{number(high)})"
 
 
-def table(measured, threads):
-    """One row for each work and engine, a column for each number of threads."""
-    columns = ["1 thread" if n == 1 else f"{n} threads" for n in threads]
-    yield "| items a second | engine | " + " | ".join(columns) + " |"
-    yield "|---|---|" + "---|" * len(threads)
-    for work, engine in sorted({(m["work"], m["engine"]) for m in measured}):
-        values = defaultdict(list)
-        for m in measured:
-            if (m["work"], m["engine"]) == (work, engine):
-                values[m["threads"]].append(m["value"])
-        yield f"| {work} | {engine} | " + " | ".join(cell(values[n]) for n in threads) + " |"
+def ratios(medians, best):
+    """xr's median, on Flex, by the best peer's: in f32, and in bf16 where both have it."""
+    for precision in ["", "bf16 "]:
+        alike = {e: median for e, median in medians.items() if ("bf16" in e) == (precision != "")}
+        mine = [median for e, median in alike.items() if e.startswith("xr") and "libtorch" not in e]
+        theirs = [median for e, median in alike.items() if not e.startswith("xr")]
+        if mine and theirs:
+            yield f"{precision}{mine[0] / best(theirs):.2f}"
+
+
+def table(title, measured, best=max):
+    """A row for each work, a column for each engine, and what xr makes of the best peer."""
+    rows = defaultdict(lambda: defaultdict(list))
+    for m in measured:
+        rows[m["work"]][m["engine"]].append(m["value"])
+    engines = sorted({m["engine"] for m in measured}, key=lambda e: (not e.startswith("xr"), e))
+    yield f"| {title} | " + " | ".join(engines) + " | xr / best peer |"
+    yield "|---|" + "---|" * (len(engines) + 1)
+    for work in sorted(rows, key=by_numbers):
+        medians = {engine: statistics.median(values) for engine, values in rows[work].items()}
+        cells = [work, *(cell(rows[work][e]) for e in engines), ", ".join(ratios(medians, best))]
+        yield "| " + " | ".join(cells) + " |"
+
+
+def by_numbers(work):
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", work)]
 
 
 def main():
@@ -205,21 +244,40 @@ def main():
     folder = target / "compare"
     folder.mkdir(parents=True, exist_ok=True)
     args.pictures = args.pictures or generated_pictures(folder / "pictures")
-    programs, candle = build_benches(args), build_candle()
-    measured = []
-    with open(folder / "measurements.jsonl", "w") as log:
+    programs = build_benches(args)
+    if "encode" in args.only:
+        build_candle()
+    measured, held = [], []
+    with open(folder / f"{'-'.join(args.only)}.jsonl", "w") as log:
+
+        def note(lines, into, **more):
+            for line in lines:
+                into.append(line | more)
+                print(json.dumps(into[-1]), file=log, flush=True)
+
         for round in range(args.rounds):
             for threads in args.threads:
-                for measure in [ours(args, threads, target, programs), peers(args, threads, candle)]:
-                    for line in measure:
-                        line |= dict(threads=threads, round=round)
-                        print(json.dumps(line), file=log, flush=True)
-                        measured.append(line)
-    print(f"{processor()}; the median of {args.rounds} rounds (lowest–highest).\n")
-    print("\n".join(table(measured, args.threads)))
-    print("\n| peak memory, MiB | engine | |\n|---|---|---|")
-    for work, engine, mebibytes in memory(args, programs):
-        print(f"| {work} | {engine} | {mebibytes:,.0f} |")
+                for group in args.only:
+                    more = dict(group=group, threads=threads, round=round)
+                    note(ours(args, group, threads, target, programs), measured, **more)
+                    note(peers(args, group, threads), measured, **more)
+        print(f"{processor()}; the median of {args.rounds} rounds (lowest–highest).")
+        for group in args.only:
+            for threads in args.threads:
+                lines = [m for m in measured if (m["group"], m["threads"]) == (group, threads)]
+                title = f"{GROUPS[group]['items']} a second, {counted(threads)}"
+                print("", *table(title, lines), sep="\n", flush=True)
+        threads = args.threads[-1]
+        for group in filter(MEMORY.get, args.only):
+            note(memory(args, group, threads, programs), held, group=group, threads=threads)
+    if held:
+        print("", *table(f"peak memory, MiB, {counted(threads)}", held, min), sep="\n")
+        if "encode" in args.only:
+            print("\nThe process of ONNX Runtime also holds PyTorch, which exports its model.")
+
+
+def counted(threads):
+    return "1 thread" if threads == 1 else f"{threads} threads"
 
 
 if __name__ == "__main__":
