@@ -12,7 +12,7 @@
 //!     --image-weights resnet18.pth --text-weights MINILM_FOLDER
 //! ```
 
-use std::{error::Error, path::PathBuf};
+use std::{error::Error, path::PathBuf, slice::from_ref};
 
 use clap::Parser;
 use image::RgbImage;
@@ -33,7 +33,8 @@ use xr::{
 /// One dual encoder at two learning rates.
 #[derive(Parser)]
 struct Args {
-    /// A folder (Flickr8k, or pictures with captions), or synthetic:PICTURES.
+    /// A folder (Flickr8k, or pictures with captions), a CSV file of pictures and titles, or
+    /// synthetic:PICTURES.
     #[arg(long, default_value = "synthetic:300")]
     data: String,
     /// official, or a random partition by picture.
@@ -45,12 +46,15 @@ struct Args {
     /// At most this many epochs.
     #[arg(long, default_value_t = 10)]
     epochs: usize,
-    /// Published image encoder; without, small encoders are trained from scratch.
-    #[arg(long, requires = "text_weights")]
+    /// Published image encoder; without, a small one is trained from scratch.
+    #[arg(long)]
     image_weights: Vec<PathBuf>,
-    /// Folder of a published text encoder.
-    #[arg(long, requires = "image_weights")]
+    /// Folder of a published text encoder; without, a GRU is trained from scratch.
+    #[arg(long)]
     text_weights: Option<PathBuf>,
+    /// Train published encoders whole, and not only the image encoder's blocks.
+    #[arg(long)]
+    end_to_end: bool,
     /// Where runs and pictures go.
     #[arg(long, default_value = "p0-runs")]
     out: PathBuf,
@@ -80,7 +84,7 @@ fn main() -> Result<()> {
         let recipe = recipe(&args, rate);
         let dir = args.out.join(format!("rate-{rate:e}"));
         println!("learning rate {rate:e}");
-        let run = Run::train(&recipe, &dir, &options, &device, &mut Bar::default())?;
+        let run = Run::train(&recipe, &dir, &options, from_ref(&device), &mut Bar::default())?;
         trained.push((rate, run.run, run.best));
     }
 
@@ -99,12 +103,10 @@ fn main() -> Result<()> {
 }
 
 fn recipe(args: &Args, rate: f64) -> Recipe {
-    let encoders = match &args.text_weights {
-        Some(text) => {
-            let image = args.image_weights.clone();
-            Encoders::Pretrained { image, text: text.clone(), tuning: None }
-        }
-        None => Encoders::small(),
+    let (image, text) = (args.image_weights.clone(), args.text_weights.clone());
+    let encoders = match args.end_to_end {
+        true => Encoders::end_to_end(image, text),
+        false => Encoders::frozen(image, text),
     };
     let mut recipe = Recipe::lost_and_found(&args.data, encoders);
     (recipe.split, recipe.train.epochs) = (args.split, args.epochs);

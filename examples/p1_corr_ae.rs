@@ -22,7 +22,7 @@ use xr::{
         dataset::{Strictness, open},
     },
     eval::{EvalConfig, Scores, Summary, Table, evaluate, plot, report},
-    fit_from_scratch, fit_head, gallery,
+    fit_end_to_end, fit_head, gallery,
     models::{HeadConfig, Views, device},
     train::{Bar, read_log},
 };
@@ -113,7 +113,7 @@ fn experiment(args: &Args, seed: u64, device: &Device) -> Result<Vec<(&'static s
         Some(text) => FrozenEncoders::load(&args.image_weights, text, device)?,
         // Without published weights we train a small pair of encoders end to end first.
         None => {
-            let fitted = from_scratch(args, seed, &corpus, device)?;
+            let fitted = from_scratch(args, seed, &mut corpus, device)?;
             let encoders = FrozenEncoders::of(fitted.checkpoint.clone());
             let features = features(&encoders, &mut corpus, args)?;
             scores.push(("Method 2 (from scratch)", score(&corpus, &features, &fitted)?));
@@ -128,7 +128,7 @@ fn experiment(args: &Args, seed: u64, device: &Device) -> Result<Vec<(&'static s
         let recipe = recipe(preset, args, seed);
         let run = args.out.join(format!("{preset}-{seed}"));
         let bar = &mut Bar::default();
-        let folder = &mut InFolder { run: &run, observer: bar };
+        let folder = &mut InFolder { run: &run, others: &[], observer: bar };
         let fitted = fit_head(&recipe, &corpus, &encoders, &features, folder)?;
         fitted.checkpoint.save(&run.join("checkpoint"))?;
         let log = read_log(&run.join("log.jsonl"))?;
@@ -145,7 +145,7 @@ fn experiment(args: &Args, seed: u64, device: &Device) -> Result<Vec<(&'static s
 
 /// The paper's "method 2": a small convolutional network and a recurrent one, trained with the
 /// contrastive Corr-AE head over them, to 256 dimensions.
-fn from_scratch(args: &Args, seed: u64, corpus: &Corpus, device: &Device) -> Result<Fitted> {
+fn from_scratch(args: &Args, seed: u64, corpus: &mut Corpus, device: &Device) -> Result<Fitted> {
     println!("seed {seed}: encoders from scratch");
     let mut recipe = recipe("corr-ae", args, seed);
     if let HeadConfig::CorrAe(head) = &mut recipe.head {
@@ -154,18 +154,12 @@ fn from_scratch(args: &Args, seed: u64, corpus: &Corpus, device: &Device) -> Res
     }
     recipe.train.epochs = 6;
     let run = args.out.join(format!("scratch-{seed}"));
-    let folder = &mut InFolder { run: &run, observer: &mut Bar::default() };
-    Ok(fit_from_scratch(&recipe, corpus, device, folder)?)
+    let folder = &mut InFolder { run: &run, others: &[], observer: &mut Bar::default() };
+    Ok(fit_end_to_end(&recipe, corpus, Strictness::Lenient, device, folder)?)
 }
 
 fn recipe(preset: &str, args: &Args, seed: u64) -> Recipe {
-    let encoders = match &args.text_weights {
-        Some(text) => {
-            let image = args.image_weights.clone();
-            Encoders::Pretrained { image, text: text.clone(), tuning: None }
-        }
-        None => Encoders::small(),
-    };
+    let encoders = Encoders::frozen(args.image_weights.clone(), args.text_weights.clone());
     let mut recipe = Recipe::preset(preset, &args.data, encoders).expect("one of HEADS");
     (recipe.split, recipe.split_seed, recipe.train.seed) = (args.split, seed, seed);
     recipe.views = views(args);

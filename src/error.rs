@@ -66,7 +66,7 @@ pub enum Error {
     #[error(
         "`augment` changes pixels at every step, but what pretrained encoders make of a picture is computed \
          once and kept; leave it empty: preset fine-tuned sees random parts of each picture \
-         (encoders.pretrained.tuning.crops), and encoders from scratch are trained on augmented pixels"
+         (encoders.pretrained.tuning.crops); or train the encoders whole, with --end-to-end"
     )]
     AugmentedFeatures,
     /// Distillation from nobody.

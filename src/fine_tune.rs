@@ -154,10 +154,7 @@ fn embeddings(rows: Vec<Tensor<2>>) -> Embeddings {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        ops::ControlFlow,
-        sync::{Mutex, MutexGuard, PoisonError},
-    };
+    use std::ops::ControlFlow;
 
     use burn::tensor::Device;
     use xr_data::{
@@ -173,7 +170,7 @@ mod tests {
     use xr_train::{Event, Observer, read_log};
 
     use super::*;
-    use crate::{InFolder, validation::validate};
+    use crate::{InFolder, alone, validation::validate};
 
     /// Encoders of three stages and of two layers, with random weights.
     fn encoders(corpus: &Corpus) -> FrozenEncoders {
@@ -194,8 +191,7 @@ mod tests {
     }
 
     fn recipe(adapters: Option<usize>) -> Recipe {
-        let (image, text) = (vec![], "".into());
-        let encoders = Encoders::Pretrained { image, text, tuning: None };
+        let encoders = Encoders::Pretrained { image: vec![], text: "".into(), tuning: None };
         let mut recipe = Recipe::fine_tuned("synthetic", encoders);
         let Encoders::Pretrained { tuning: Some(tuning), .. } = &mut recipe.encoders else {
             unreachable!()
@@ -206,12 +202,6 @@ mod tests {
         recipe.head = HeadConfig::DualEncoder(DualEncoderConfig::new().with_latent(8));
         (recipe.train.batch_size, recipe.train.epochs) = (16, 3);
         recipe
-    }
-
-    /// Weights and dropout are drawn from a generator that all threads share, so these tests take turns.
-    fn alone() -> MutexGuard<'static, ()> {
-        static TRAINING: Mutex<()> = Mutex::new(());
-        TRAINING.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `fit_tuned` makes in folder `run`.
@@ -230,7 +220,7 @@ mod tests {
             &encoders,
             &features,
             cache,
-            &mut InFolder { run, observer },
+            &mut InFolder { run, others: &[], observer },
         )?;
         Ok((fitted, corpus))
     }

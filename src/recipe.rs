@@ -1,10 +1,9 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use xr_data::{Augment, Preprocess, RandomCrop, Sampling, SplitSpec};
+use xr_data::{Augment, Sampling, SplitSpec};
 use xr_models::{
     HeadConfig, MlpConfig, Temperature, Views,
-    encoder::{Cell, RecurrentConfig, SmallCnnConfig},
     head::{AutoencodersConfig, DualEncoderConfig},
 };
 use xr_train::{
@@ -12,7 +11,7 @@ use xr_train::{
     ScheduleConfig, TrainConfig, Triplet, Weighted,
 };
 
-use crate::{Error, Result};
+use crate::{Encoders, Error, FineTuning, Result};
 
 /// Everything that says what an experiment is: data, encoders, head, training.
 ///
@@ -31,7 +30,7 @@ pub struct Recipe {
     pub encoders: Encoders,
     /// Views of a picture: what training draws from, and what an embedding is made of.
     pub views: Views,
-    /// Random changes to pictures that encoders are trained on from scratch, in this order.
+    /// Random changes to pictures that encoders are trained on from end to end, in this order.
     #[serde(default)]
     pub augment: Vec<Augment>,
     /// What brings the features into one space.
@@ -44,86 +43,6 @@ pub struct Recipe {
     pub teacher: Option<PathBuf>,
     /// Losses, optimizer, schedule.
     pub train: TrainConfig,
-}
-
-/// Where features come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Encoders {
-    /// Published weights. What of them stays as it is is computed once and cached.
-    Pretrained {
-        /// Weight files or folders of image encoders; their features stand side by side.
-        image: Vec<PathBuf>,
-        /// Folder of the text encoder.
-        text: PathBuf,
-        /// What of them is trained together with the head, if anything.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        tuning: Option<FineTuning>,
-    },
-    /// Encoders trained together with the head (P1, "method 2").
-    Scratch {
-        /// Channels of the stages of the convolutional network; its width is the last.
-        channels: Vec<usize>,
-        /// Pictures are resized to this many pixels on each side.
-        side: u32,
-        /// Recurrent cell of the text encoder.
-        cell: Cell,
-        /// Width of the text encoder's words, state and output.
-        text_width: usize,
-        /// Most words in the vocabulary, which is taken from the training captions.
-        vocabulary: usize,
-        /// Longest caption in words.
-        context: usize,
-    },
-}
-
-/// How pretrained encoders are trained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FineTuning {
-    /// The last blocks of each image encoder that are trained, with the convolution behind them.
-    pub blocks: Vec<usize>,
-    /// The last layers of the text encoder that are trained.
-    pub layers: usize,
-    /// Train LoRA adapters of this rank in place of the layers' weights; they want a learning rate
-    /// about ten times as high.
-    #[serde(default)]
-    pub adapters: Option<usize>,
-    /// Random parts of each picture that are seen besides its [views](Recipe::views); each takes
-    /// disk space.
-    pub crops: u32,
-    /// What they are drawn from.
-    pub crop: RandomCrop,
-}
-
-impl Encoders {
-    /// A network small enough for a minute on two cores: 64-pixel pictures, a GRU.
-    pub fn small() -> Self {
-        Self::Scratch {
-            channels: vec![16, 32, 64, 128],
-            side: 64,
-            cell: Cell::Gru,
-            text_width: 96,
-            vocabulary: 2_000,
-            context: 32,
-        }
-    }
-
-    pub(crate) fn small_cnn(channels: &[usize]) -> SmallCnnConfig {
-        SmallCnnConfig::new().with_channels(channels.to_vec())
-    }
-
-    pub(crate) fn recurrent(cell: Cell, width: usize, vocabulary: usize) -> RecurrentConfig {
-        RecurrentConfig::new(vocabulary)
-            .with_cell(cell)
-            .with_embedding(width)
-            .with_hidden(width)
-            .with_width(width)
-    }
-
-    pub(crate) fn preprocess(side: u32) -> Preprocess {
-        Preprocess::unit(side)
-    }
 }
 
 /// The systems that a name stands for.
@@ -242,14 +161,17 @@ impl Recipe {
     /// The [dual encoder](Self::dual_encoder) with the last third of its pretrained encoders trained:
     /// five blocks of EfficientNet-Lite, four layers of MiniLM.
     ///
-    /// Rates are those of the head times 1/20 in the encoders. Encoders from scratch, which are
-    /// trained anyway, stay as they are.
+    /// Rates are those of the head times 1/20 in pretrained encoders, also where these are trained
+    /// from end to end; for encoders from scratch nothing changes.
     pub fn fine_tuned(data: &str, encoders: Encoders) -> Self {
         let mut recipe = Self::dual_encoder(data, encoders);
         if let Encoders::Pretrained { image, tuning, .. } = &mut recipe.encoders {
-            *tuning = Some(FineTuning { blocks: vec![5; image.len()], ..fine_tuning() });
+            *tuning = Some(FineTuning { blocks: vec![5; image.len()], ..FineTuning::default() });
+        }
+        let pretrained = recipe.encoders.pretrained_parts();
+        if !pretrained.is_empty() {
             recipe.train.optimizer.rates =
-                ["^image", "^text"].map(|part| Rate::new(part, 0.05)).into();
+                pretrained.into_iter().map(|part| Rate::new(part, 0.05)).collect();
             recipe.train.schedule = ScheduleConfig::Cosine { warmup: 40 };
             recipe.train.epochs = 12;
             recipe.train.patience = None;
@@ -258,7 +180,7 @@ impl Recipe {
     }
 
     /// The lost-and-found system (P0): a dual encoder whose image encoder is trained nearly whole and
-    /// whose text encoder stays as it is.
+    /// whose text encoder stays as it is; or both are trained from end to end.
     ///
     /// Of the paper: 384 dimensions, InfoNCE with a learned temperature, Adam, 10 epochs, early
     /// stopping with patience 4. Its batch size and schedule aren't said: 128, and a rate that is
@@ -274,16 +196,11 @@ impl Recipe {
         recipe.train.schedule = ScheduleConfig::Plateau { factor: 0.5, patience: 1 };
         (recipe.train.epochs, recipe.train.select) = (10, None);
         if let Encoders::Pretrained { image, tuning, .. } = &mut recipe.encoders {
-            *tuning = Some(FineTuning { blocks: vec![8; image.len()], layers: 0, ..fine_tuning() });
+            let blocks = vec![8; image.len()];
+            *tuning = Some(FineTuning { blocks, layers: 0, ..FineTuning::default() });
         }
         recipe
     }
-}
-
-/// Three random parts of each picture, of half of it or more.
-fn fine_tuning() -> FineTuning {
-    let crop = RandomCrop { area: [0.5, 1.0], aspect: [0.8, 1.25] };
-    FineTuning { blocks: vec![], layers: 4, adapters: None, crops: 3, crop }
 }
 
 #[cfg(test)]
@@ -292,10 +209,15 @@ mod tests {
 
     #[test]
     fn every_preset_survives_json() {
-        let (image, text) = (vec!["lite0.pth".into()], "minilm".into());
-        let pretrained = Encoders::Pretrained { image, text, tuning: None };
+        let (image, text) = (vec!["lite0.pth".into()], Some("minilm".into()));
+        let encoders = [
+            Encoders::small(),
+            Encoders::frozen(image.clone(), text.clone()),
+            Encoders::end_to_end(image.clone(), text),
+            Encoders::end_to_end(image, None),
+        ];
         for name in PRESETS {
-            for encoders in [Encoders::small(), pretrained.clone()] {
+            for encoders in encoders.clone() {
                 let recipe = Recipe::preset(name, "synthetic", encoders).unwrap();
                 let json = serde_json::to_string(&recipe).unwrap();
                 assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe, "{name}");

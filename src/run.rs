@@ -82,23 +82,28 @@ pub struct TrainedRun {
 }
 
 impl Run {
-    /// Trains in folder `dir`, or goes on where training stopped there.
+    /// Trains in folder `dir`, or goes on where training stopped there. Several devices share out each
+    /// batch, as [`xr_train::train`] says; all else is done on the first.
     ///
     /// # Errors
     /// [`Error::OtherRecipe`] if the folder holds a run with another recipe; those of
     /// [`Recipe::check`], the data, the weights and the training.
+    ///
+    /// # Panics
+    /// If no device is given.
     pub fn train(
         recipe: &Recipe,
         dir: &Path,
         options: &Options,
-        device: &Device,
+        devices: &[Device],
         observer: &mut dyn Observer,
     ) -> Result<TrainedRun> {
+        let (device, others) = devices.split_first().expect("at least one device");
         recipe.check()?;
         let run = Self::create(recipe, dir)?;
         let mut corpus = run.corpus(options)?;
         let training = dir.join(TRAINING);
-        let folder = &mut InFolder { run: &training, observer };
+        let folder = &mut InFolder { run: &training, others, observer };
         let trained = fit(recipe, &mut corpus, options, device, folder)?;
         trained.checkpoint.save(&dir.join(CHECKPOINT))?;
         write_json(&dir.join(MANIFESTS), &Manifest::of_each(&corpus))?;

@@ -7,8 +7,9 @@ use std::{
 };
 
 use xr::{
-    Device, Encoders, Options, Recipe, Result, Run, TrainedRun,
+    Device, Encoders, ImageTower, Options, Recipe, Result, Run, TextTower, TrainedRun,
     data::{Augment, Fingerprint},
+    models::encoder::Cell,
     train::{Event, Observer, Record, read_log},
 };
 
@@ -28,10 +29,9 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Three epochs of three steps.
 fn recipe(augment: Vec<Augment>) -> Recipe {
-    let mut encoders = Encoders::small();
-    if let Encoders::Scratch { channels, side, text_width, .. } = &mut encoders {
-        (*channels, *side, *text_width) = (vec![4, 8], 32, 16);
-    }
+    let image = ImageTower::Scratch { channels: vec![4, 8], side: 32 };
+    let text = TextTower::Scratch { cell: Cell::Gru, width: 16, vocabulary: 2_000, context: 32 };
+    let encoders = Encoders::EndToEnd { image, text };
     let mut recipe = Recipe::dual_encoder("synthetic:60", encoders);
     (recipe.train.batch_size, recipe.train.epochs, recipe.train.log_every) = (32, 3, Some(1));
     recipe.augment = augment;
@@ -44,7 +44,7 @@ fn augment() -> Vec<Augment> {
 
 fn train(recipe: &Recipe, dir: &Path, observer: &mut dyn Observer) -> Result<TrainedRun> {
     let options = Options { cache: dir.join("cache"), strict: true };
-    Run::train(recipe, &dir.join("run"), &options, &Device::flex(), observer)
+    Run::train(recipe, &dir.join("run"), &options, &[Device::flex()], observer)
 }
 
 /// The weights of the best epoch, and the loss of every step.
@@ -104,15 +104,14 @@ fn a_run_from_before() {
 fn what_cannot_be_augmented() {
     let dir = tempfile::tempdir().unwrap();
     let refused = |recipe: &Recipe| train(recipe, dir.path(), &mut ()).unwrap_err().to_string();
-    let (image, text) = (vec!["lite0.pth".into()], "minilm".into());
-    let encoders = Encoders::Pretrained { image, text, tuning: None };
+    let encoders = Encoders::frozen(vec!["lite0.pth".into()], Some("minilm".into()));
     let mut tuned = Recipe::fine_tuned("synthetic:60", encoders);
     tuned.augment = augment();
     assert_eq!(
         refused(&tuned),
         "`augment` changes pixels at every step, but what pretrained encoders make of a picture is computed \
          once and kept; leave it empty: preset fine-tuned sees random parts of each picture \
-         (encoders.pretrained.tuning.crops), and encoders from scratch are trained on augmented pixels"
+         (encoders.pretrained.tuning.crops); or train the encoders whole, with --end-to-end"
     );
     assert_eq!(
         refused(&recipe(vec![Augment::HorizontalFlip { probability: 2.0 }])),

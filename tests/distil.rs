@@ -15,7 +15,7 @@ fn recipe(seed: u64) -> Recipe {
 
 fn trained(recipe: &Recipe, run: &Path, cache: &Path) -> Result<TrainedRun, Error> {
     let options = Options { cache: cache.join("cache"), strict: false };
-    Run::train(recipe, run, &options, &Device::flex(), &mut ())
+    Run::train(recipe, run, &options, &[Device::flex()], &mut ())
 }
 
 #[test]

@@ -25,7 +25,10 @@ fn model(dir: &Path, seed: u64) -> (Retriever, Options) {
     (recipe.train.epochs, recipe.train.batch_size, recipe.train.seed) = (1, 16, seed);
     let device = Device::flex();
     let _alone = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
-    let run = Run::train(&recipe, &dir.join("run"), &options, &device, &mut ()).unwrap().run;
+    let run =
+        Run::train(&recipe, &dir.join("run"), &options, std::slice::from_ref(&device), &mut ())
+            .unwrap()
+            .run;
     (run.retriever(&device).unwrap(), options)
 }
 

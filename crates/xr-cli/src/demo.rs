@@ -1,4 +1,4 @@
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, slice::from_ref};
 
 use clap::Args;
 use xr::{
@@ -63,7 +63,8 @@ impl Demo {
     fn train(&self, global: &Global) -> Result<()> {
         let (options, device) = (global.options(), global.device()?);
         println!("\ntraining a dual encoder on {DATA}, from scratch, in {}", self.out.display());
-        let run = Run::train(&recipe(), &self.out, &options, &device, &mut Bar::default())?.run;
+        let run =
+            Run::train(&recipe(), &self.out, &options, from_ref(&device), &mut Bar::default())?.run;
         let (corpus, model) = (run.corpus(&options)?, run.retriever(&device)?);
         println!("\n{}", model.score(&corpus, "test", &options)?);
 

@@ -13,9 +13,10 @@ use crate::Result;
 pub struct Global {
     /// Where to compute: flex, libtorch, libtorch-cuda:0, cuda:0 or wgpu.
     ///
-    /// All but flex have to be compiled in; the error says how.
-    #[arg(long, global = true, default_value = "flex", value_name = "NAME")]
-    device: String,
+    /// All but flex have to be compiled in; the error says how. For `xr train` several can be named,
+    /// which share out each batch: libtorch-cuda:0,libtorch-cuda:1.
+    #[arg(long, global = true, default_value = "flex", value_name = "NAME", value_delimiter = ',')]
+    device: Vec<String>,
     /// Folder of the feature cache [default: xr in the user's cache folder].
     #[arg(long, global = true, value_name = "DIR")]
     cache: Option<PathBuf>,
@@ -48,8 +49,20 @@ impl Precision {
 }
 
 impl Global {
+    /// The device, where one is enough.
     pub fn device(&self) -> Result<xr::Device> {
-        Ok(device(&self.device)?)
+        match &self.device[..] {
+            [name] => Ok(device(name)?),
+            names => {
+                let names = names.join(",");
+                Err(format!("--device {names}: only `xr train` works on several; name one").into())
+            }
+        }
+    }
+
+    /// The devices, which share out the batches of a training.
+    pub fn devices(&self) -> Result<Vec<xr::Device>> {
+        self.device.iter().map(|name| Ok(device(name)?)).collect()
     }
 
     /// The model of a run or a packed file, or the one that is built in.

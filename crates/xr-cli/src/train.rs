@@ -22,7 +22,8 @@ use crate::{
 ///
 /// With --image-weights and --text-weights the published encoders stay as they are and a head is
 /// trained on their features, which are computed once and cached; preset fine-tuned also trains their
-/// last blocks and layers. Without, small encoders are trained from scratch.
+/// last blocks and layers, and --end-to-end all of them. Where no weights are named, a small encoder
+/// is trained from scratch, and the other one with it.
 #[derive(Debug, Args)]
 pub struct Train {
     /// Data set: a folder, or synthetic[:PICTURES[:SEED]].
@@ -39,11 +40,14 @@ pub struct Train {
     recipe: Option<PathBuf>,
     /// Weights of a published image encoder (file or folder); given twice, features stand side by
     /// side.
-    #[arg(long, value_name = "PATH", requires = "text_weights")]
+    #[arg(long, value_name = "PATH")]
     image_weights: Vec<PathBuf>,
     /// Folder of a published text encoder.
-    #[arg(long, value_name = "DIR", requires = "image_weights")]
+    #[arg(long, value_name = "DIR", conflicts_with = "recipe")]
     text_weights: Option<PathBuf>,
+    /// Train published encoders whole, from pixels and words; nothing is cached.
+    #[arg(long, conflicts_with = "recipe")]
+    end_to_end: bool,
     /// official, or a random partition by picture such as random-70-15-15.
     #[arg(long, value_name = "SPLIT", default_value = "official")]
     split: SplitSpec,
@@ -104,12 +108,10 @@ impl Train {
     }
 
     fn preset(&self) -> Recipe {
-        let encoders = match &self.text_weights {
-            Some(text) => {
-                let image = self.image_weights.clone();
-                Encoders::Pretrained { image, text: text.clone(), tuning: None }
-            }
-            None => Encoders::small(),
+        let (image, text) = (self.image_weights.clone(), self.text_weights.clone());
+        let encoders = match self.end_to_end {
+            true => Encoders::end_to_end(image, text),
+            false => Encoders::frozen(image, text),
         };
         let data = self.data.as_deref().unwrap_or_default();
         let mut recipe =
@@ -127,24 +129,24 @@ impl Train {
 }
 
 fn train(recipe: &Recipe, out: &Path, global: &Global) -> Result<()> {
-    let (options, device) = (global.options(), global.device()?);
-    let trained = Run::train(recipe, out, &options, &device, &mut Bar::default())?;
+    let (options, devices) = (global.options(), global.devices()?);
+    let trained = Run::train(recipe, out, &options, &devices, &mut Bar::default())?;
     report_skipped(&trained.skipped);
     for warning in &trained.warnings {
         eprintln!("warning: {warning}");
     }
     let run = trained.run;
-    println!("{}", run.retriever(&device)?.score(&run.corpus(&options)?, "dev", &options)?);
+    println!("{}", run.retriever(&devices[0])?.score(&run.corpus(&options)?, "dev", &options)?);
     println!("the run is in {}; search it after", out.display());
     println!("    xr embed --data {} --in {}", recipe.data, out.display());
     Ok(())
 }
 
 fn search(base: Recipe, Grid { grid, select }: Grid, out: &Path, global: &Global) -> Result<()> {
-    let (options, device) = (global.options(), global.device()?);
+    let (options, devices) = (global.options(), global.devices()?);
     let search = Search { base, grid, select };
     let ranked = xr::train::search::search(&search, out, |recipe: &Recipe, dir| {
-        let trained = Run::train(recipe, dir, &options, &device, &mut Bar::default())?;
+        let trained = Run::train(recipe, dir, &options, &devices, &mut Bar::default())?;
         Ok::<Validation, _>(trained.best)
     })?;
     print!("{ranked}");

@@ -42,7 +42,7 @@ const TRAIN: [&str; 11] = [
     "--set",
     "train.batch_size=16",
     "--set",
-    "encoders.scratch.channels=[4,8]",
+    "encoders.end_to_end.image.scratch.channels=[4,8]",
 ];
 
 #[test]

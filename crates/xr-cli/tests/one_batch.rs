@@ -11,7 +11,7 @@ fn overfit(dir: &Path, set: &str) -> Output {
         .current_dir(dir)
         .env("XDG_CACHE_HOME", dir.join("cache"))
         .args(["train", "--data", "synthetic:60", "--overfit-one-batch"])
-        .args(["--set", "encoders.scratch.channels=[8,16,32]", "--set", set])
+        .args(["--set", "encoders.end_to_end.image.scratch.channels=[8,16,32]", "--set", set])
         .output()
         .expect("the program was built for this test")
 }

@@ -4,12 +4,8 @@ use image::{
     RgbImage,
     imageops::{FilterType, grayscale, resize},
 };
-use rayon::prelude::*;
 
-use crate::{Corpus, Result};
-
-/// Pictures between two reports of progress.
-const BATCH: usize = 64;
+use crate::{Corpus, Result, decoding::decode_each};
 
 /// A hash compares each pixel of 8 × 8 with its neighbour: of 9 pixels there are 8 pairs.
 const PAIRS: u32 = 8;
@@ -51,13 +47,8 @@ impl Look {
 
 /// The looks of a corpus' pictures, in order, or why one can't be decoded; on all cores. `observer` is
 /// told how many of how many are done.
-pub fn looks(corpus: &Corpus, mut observer: impl FnMut(usize, usize)) -> Vec<Result<Look>> {
-    let mut looks = Vec::with_capacity(corpus.pictures.len());
-    for pictures in corpus.pictures.chunks(BATCH) {
-        looks.par_extend(pictures.par_iter().map(|picture| Ok(Look::of(&picture.load()?))));
-        observer(looks.len(), corpus.pictures.len());
-    }
-    looks
+pub fn looks(corpus: &Corpus, observer: impl FnMut(usize, usize)) -> Vec<Result<Look>> {
+    decode_each(corpus, |picture| Look::of(&picture), observer)
 }
 
 fn hash(bit: impl Fn(u32, u32) -> bool) -> u64 {

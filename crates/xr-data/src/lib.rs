@@ -6,6 +6,7 @@ mod batch;
 mod cache;
 mod corpus;
 pub mod dataset;
+mod decoding;
 mod download;
 mod duplicates;
 mod embeddings;

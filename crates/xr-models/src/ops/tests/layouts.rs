@@ -46,7 +46,7 @@ fn ordered<const D: usize>(x: Tensor<D>, order: [usize; D]) -> Tensor<D> {
     let x = x.permute(order);
     let (shape, len) = (x.dims(), x.shape().num_elements());
     let flat: Tensor<1> = x.reshape([-1]);
-    let behind = Tensor::cat(vec![flat.clone(), flat], 0).slice([len..2 * len]);
+    let behind = Tensor::cat(vec![flat.clone(), flat], 0).slice_dim(0, len..2 * len);
     behind.reshape(shape).permute(back)
 }
 
