@@ -220,6 +220,13 @@ fn grid() {
 }
 
 #[test]
+fn two_devices() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = succeeds(dir.path(), &[&TRAIN[..], &["--device", "flex,flex"]].concat());
+    assert!(said.contains("synthetic dev: 6 pictures, 30 captions"), "{said}");
+}
+
+#[test]
 fn bad_input_is_told_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
@@ -234,6 +241,8 @@ fn bad_input_is_told_what_to_do() {
     assert!(error.contains("abacus") && error.contains("flex"), "{error}");
     let error = fails(dir, &["demo", "--device", "libtorch"]);
     assert!(error.contains("--features tch"), "{error}");
+    let error = fails(dir, &["demo", "--device", "flex,flex"]);
+    assert_eq!(error, "xr: --device flex,flex: only `xr train` works on several; name one");
     let set = ["train", "--data", "synthetic:60", "--out", "run", "--set", "train.epoch=3"];
     let error = fails(dir, &set);
     assert!(error.contains("train.epoch") && error.contains("train.epochs"), "{error}");
