@@ -1,7 +1,7 @@
 use burn::tensor::Device;
-use xr_data::{Corpus, Preprocess, Tokenizer, dataset::Strictness};
+use xr_data::{Corpus, Embeddings, Preprocess, Tokenizer, dataset::Strictness};
 use xr_models::{
-    Checkpoint, ImagePart, Model, ModelConfig, TextPart,
+    Checkpoint, ImagePart, Model, ModelConfig, TextPart, Views, ZScore,
     encoder::{
         ImageEncoder, ImageEncoderConfig, RecurrentConfig, SmallCnnConfig, TextEncoderConfig,
     },
@@ -15,6 +15,9 @@ use crate::{
     progress,
     validation::Validator,
 };
+
+/// Training pictures that statistics are taken from, at most.
+const SAMPLE: usize = 1000;
 
 /// Trains encoders and head together, from pixels and words. Pictures that can't be decoded leave
 /// `corpus`, or in a strict run are an error.
@@ -38,7 +41,8 @@ pub fn fit_end_to_end(
     let image = image.begin(device)?;
     corpus.drop_undecodable(strictness, progress::bar("pictures"))?;
     let text = text.begin(corpus, device)?;
-    fit_whole(recipe, corpus, begin(recipe, image, text, device)?, training)
+    let begun = standardized(recipe, corpus, begin(recipe, image, text, device)?)?;
+    fit_whole(recipe, corpus, begun, training)
 }
 
 /// Trains all of a model.
@@ -81,6 +85,27 @@ fn begin(
     let features = config.features.init(device);
     let model = Model { image, text: text.encoder, features };
     Ok(Checkpoint { config, tokenizer: text.tokenizer, model })
+}
+
+/// The model with the statistics of what its published encoders make of some training pictures and
+/// their captions: features that are all positive would begin as embeddings that are all alike.
+fn standardized(recipe: &Recipe, corpus: &Corpus, begun: Checkpoint) -> Result<Checkpoint> {
+    let pretrained = recipe.encoders.pretrained_parts();
+    if pretrained.is_empty() {
+        return Ok(begun);
+    }
+    let sample = split(corpus, "train")?.sample(SAMPLE);
+    let encoders = FrozenEncoders::of(begun.clone());
+    let features = encoders.features_of(corpus, &sample, Views::Original)?;
+    let device = &encoders.device();
+    let stats = |part, of: &Embeddings| match pretrained.contains(&part) {
+        true => ZScore::fit(of, device),
+        false => ZScore::identity(of.dim(), device),
+    };
+    let [image, text] = [("^image", &features.image[0]), ("^text", &features.text)]
+        .map(|(part, of)| stats(part, of));
+    let model = Model { features: begun.model.features.with_stats(image, text), ..begun.model };
+    Ok(Checkpoint { model, ..begun })
 }
 
 impl ImageTower {
@@ -152,6 +177,15 @@ mod tests {
     }
 
     impl Case {
+        fn recipe(self) -> Recipe {
+            let text = (!self.gru).then(|| "published".into());
+            let encoders = Encoders::end_to_end(vec!["published".into()], text);
+            let mut recipe = Recipe::lost_and_found("synthetic", encoders);
+            recipe.head = HeadConfig::DualEncoder(DualEncoderConfig::new().with_latent(8));
+            (recipe.train.batch_size, recipe.train.epochs) = (16, 3);
+            recipe
+        }
+
         fn image(self, device: &Device) -> PretrainedImage {
             let config = ResNetConfig::new(vec![1, 1], ResNetBlock::Basic).with_channels(4);
             let config = ImageEncoderConfig::ResNet(config);
@@ -180,16 +214,19 @@ mod tests {
             device.seed(0);
             let corpus = generate(&SyntheticConfig { pictures: 60, ..Default::default() });
             let (image, text) = (self.image(&device), self.text(&corpus, &device));
-            let before = begin(&recipe(), vec![image], text, &device).unwrap();
+            let begun = begin(&self.recipe(), vec![image], text, &device).unwrap();
             // Weights are drawn when they are first read.
-            weights_fingerprint(&before.model);
+            let head = weights_fingerprint(&begun.model.features);
+            let before = standardized(&self.recipe(), &corpus, begun).unwrap();
+            assert_ne!(weights_fingerprint(&before.model.features), head, "with statistics");
             let training = &mut InFolder { run, others: &[], observer };
             let Fitted { checkpoint, best } =
-                fit_whole(&recipe(), &corpus, before.clone(), training).unwrap();
+                fit_whole(&self.recipe(), &corpus, before.clone(), training).unwrap();
             let dev = corpus.split("dev").unwrap();
             let features = FrozenEncoders::of(checkpoint.clone());
-            let features = features.features_of(&corpus, &dev, recipe().views).unwrap();
-            let found = validate(&recipe(), &checkpoint.model.features, &features, &dev).unwrap();
+            let features = features.features_of(&corpus, &dev, self.recipe().views).unwrap();
+            let found =
+                validate(&self.recipe(), &checkpoint.model.features, &features, &dev).unwrap();
             assert_eq!(found.metrics, best.metrics, "{self:?}");
             [before, checkpoint]
         }
@@ -201,13 +238,6 @@ mod tests {
         Case { folded: false, gru: true },
         Case { folded: false, gru: false },
     ];
-
-    fn recipe() -> Recipe {
-        let mut recipe = Recipe::lost_and_found("synthetic", Encoders::small());
-        recipe.head = HeadConfig::DualEncoder(DualEncoderConfig::new().with_latent(8));
-        (recipe.train.batch_size, recipe.train.epochs) = (16, 3);
-        recipe
-    }
 
     #[test]
     fn both_encoders_are_trained_and_the_model_is_the_one_that_was_validated() {
