@@ -50,7 +50,7 @@ fn lite0(criterion: &mut Criterion) {
 
 fn lite0_alone(group: &mut BenchmarkGroup<WallTime>, name: &str, device: &Device) {
     let encoder = EfficientNetLiteConfig::lite0().init(device).folded();
-    let in_bf16 = (format!("{name}, bf16"), encoder.clone().in_bf16());
+    let in_bf16 = (format!("{name}, bf16"), encoder.clone().in_mixed_precision());
     for (name, encoder) in [(name.to_owned(), encoder), in_bf16] {
         for batch in BATCHES {
             let shape = [batch, 3, 224, 224];

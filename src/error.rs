@@ -69,6 +69,12 @@ pub enum Error {
          (encoders.pretrained.tuning.crops); or train the encoders whole, with --end-to-end"
     )]
     AugmentedFeatures,
+    /// Encoders' products are to be less precise where no encoder is trained.
+    #[error(
+        "`train.precision` is that of encoders in training, and this recipe's are frozen; leave it at f32, or \
+         train encoders: preset fine-tuned, or --end-to-end"
+    )]
+    PrecisionOfFrozenEncoders,
     /// Distillation from nobody.
     #[error(
         "`train.objective.distillation` follows a teacher, and the recipe names none; name one in \

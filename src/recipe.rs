@@ -7,8 +7,8 @@ use xr_models::{
     head::{AutoencodersConfig, DualEncoderConfig},
 };
 use xr_train::{
-    Algorithm, AlignmentConfig, Decay, Negatives, ObjectiveConfig, OptimizerConfig, Rate,
-    ScheduleConfig, TrainConfig, Triplet, Weighted,
+    Algorithm, AlignmentConfig, Decay, Negatives, ObjectiveConfig, OptimizerConfig, Precision,
+    Rate, ScheduleConfig, TrainConfig, Triplet, Weighted,
 };
 
 use crate::{Encoders, Error, FineTuning, Result};
@@ -67,7 +67,7 @@ impl Recipe {
     ///
     /// # Errors
     /// Those of [`Augment::check`]; [`Error::AugmentedFeatures`] where pixels are seen once only;
-    /// [`Error::NoTeacher`] and [`Error::IdleTeacher`].
+    /// [`Error::NoTeacher`] and [`Error::IdleTeacher`]; [`Error::PrecisionOfFrozenEncoders`].
     pub fn check(&self) -> Result<()> {
         self.augment.iter().try_for_each(Augment::check)?;
         match (&self.teacher, &self.train.objective.distillation) {
@@ -78,6 +78,11 @@ impl Recipe {
         match self.encoders {
             Encoders::Pretrained { .. } if !self.augment.is_empty() => {
                 Err(Error::AugmentedFeatures)
+            }
+            Encoders::Pretrained { tuning: None, .. }
+                if self.train.precision == Precision::Bf16 =>
+            {
+                Err(Error::PrecisionOfFrozenEncoders)
             }
             _ => Ok(()),
         }
@@ -224,5 +229,22 @@ mod tests {
             }
         }
         assert_eq!(Recipe::preset("clip", "synthetic", Encoders::small()), None);
+    }
+
+    #[test]
+    fn mixed_precision_of_frozen_encoders() {
+        let frozen = Encoders::frozen(vec!["lite0.pth".into()], Some("minilm".into()));
+        for (recipe, is_refused) in [
+            (Recipe::dual_encoder("synthetic", frozen.clone()), true),
+            (Recipe::fine_tuned("synthetic", frozen), false),
+            (Recipe::dual_encoder("synthetic", Encoders::small()), false),
+        ] {
+            let mut recipe = recipe;
+            recipe.train.precision = Precision::Bf16;
+            let error = recipe.check().map_err(|error| error.to_string()).err();
+            let expected = "`train.precision` is that of encoders in training, and this recipe's are frozen; leave \
+                            it at f32, or train encoders: preset fine-tuned, or --end-to-end";
+            assert_eq!(error.as_deref(), is_refused.then_some(expected));
+        }
     }
 }

@@ -201,13 +201,22 @@ impl Model {
     /// The model for inference with its encoders' products in bf16, numbers of 8 bits: faster where
     /// the processor has AVX512-BF16, and slower elsewhere.
     ///
-    /// Sums, norms, attention and the head stay in single precision. It can't be trained.
+    /// Sums, norms, attention and the head stay in single precision. For training there is
+    /// [`in_mixed_precision`](Self::in_mixed_precision).
     pub fn in_bf16(self) -> Self {
         Self {
             image: self.image.into_iter().map(ImageEncoder::in_bf16).collect(),
             text: self.text.in_bf16(),
             ..self
         }
+    }
+
+    /// The model for a step of training with its encoders' products in bf16 (mixed precision:
+    /// Micikevicius et al. 2018): batch norms stay, and gradients go through the rounding to this
+    /// model's weights, which are as precise as before.
+    pub fn in_mixed_precision(self) -> Self {
+        let image = self.image.into_iter().map(ImageEncoder::in_mixed_precision).collect();
+        Self { image, text: self.text.in_bf16(), ..self }
     }
 
     /// Everything the objective needs.

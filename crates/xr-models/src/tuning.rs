@@ -93,6 +93,13 @@ impl Upper {
         Self { text: self.text.apply_lora(Lora::new(rank, rank as f64)), ..self }
     }
 
+    /// For a step of training with its encoders' products in bf16: see
+    /// [`Model::in_mixed_precision`].
+    pub fn in_mixed_precision(self) -> Self {
+        let image = self.image.into_iter().map(ImageEncoder::in_mixed_precision).collect();
+        Self { image, text: self.text.in_bf16(), ..self }
+    }
+
     /// Everything the objective needs.
     ///
     /// # Shapes

@@ -3,7 +3,7 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 use xr_data::Sampling;
 
-use crate::{ObjectiveConfig, OptimizerConfig, ScheduleConfig};
+use crate::{ObjectiveConfig, OptimizerConfig, Precision, ScheduleConfig};
 
 /// Everything about training but the model and the data.
 ///
@@ -29,6 +29,8 @@ pub struct TrainConfig {
     pub schedule: ScheduleConfig,
     /// At most this many epochs.
     pub epochs: usize,
+    /// What encoders multiply in a step.
+    pub precision: Precision,
     /// Captions of a batch, each with its picture.
     pub batch_size: usize,
     /// Rows that go through the model at a time, for a batch whose graph doesn't fit into memory. Loss
@@ -65,6 +67,7 @@ impl Default for TrainConfig {
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
             epochs: 40,
+            precision: Precision::F32,
             batch_size: 128,
             micro_batch: None,
             sampling: Sampling::EveryCaption,

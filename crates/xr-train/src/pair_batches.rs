@@ -40,6 +40,10 @@ impl Trainable for Model {
     fn forward(&self, batch: &PairBatch) -> HeadOutput {
         self.forward(batch)
     }
+
+    fn in_mixed_precision(&self) -> Self {
+        self.clone().in_mixed_precision()
+    }
 }
 
 /// Batches of pictures and their captions, decoded and cut into tokens as they are asked for.

@@ -83,6 +83,10 @@ impl Trainable for Upper {
     fn forward(&self, batch: &UpperBatch) -> HeadOutput {
         self.forward(batch)
     }
+
+    fn in_mixed_precision(&self) -> Self {
+        self.clone().in_mixed_precision()
+    }
 }
 
 /// Batches for what fine-tuning trains: pictures as activations on disk, captions through the lower

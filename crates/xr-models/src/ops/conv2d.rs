@@ -22,6 +22,9 @@ use super::{
 /// On Flex the values of the output lie channel by channel for each pixel, whatever its shape says
 /// (channels last): what is given in another order is copied first.
 ///
+/// Where gradients are tracked, a weight of another type than `x` says in what precision the products
+/// are, as in [`linear`](super::linear()).
+///
 /// # Shapes
 /// - x: `[batch, channels in, height, width]`
 /// - weight: `[channels out, channels in / groups, kernel height, kernel width]`
@@ -101,6 +104,11 @@ pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(
     weight: FloatTensor<Autodiff<B, C>>,
     options: ConvOptions<2>,
 ) -> FloatTensor<Autodiff<B, C>> {
+    let (given, precise) = (x.dtype(), weight.dtype());
+    if given != precise {
+        let x = Autodiff::<B, C>::float_cast(x, precise.into());
+        return Autodiff::<B, C>::float_cast(tracked::<B, C>(x, weight, options), given.into());
+    }
     let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
     match Conv2d.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {

@@ -53,16 +53,27 @@ pub(super) fn composed<B: Backend>(
     bias: FloatTensor<B>,
     f: Activation,
 ) -> FloatTensor<B> {
+    let y = if x.dtype() == weight.dtype() {
+        <B as ModuleOps<B>>::linear(x, weight, Some(bias))
+    } else {
+        of_rounded::<B>(x, weight, bias)
+    };
+    activation::composed::<B>(y, f)
+}
+
+/// With products in the precision of the weight.
+fn of_rounded<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+) -> FloatTensor<B> {
     let (given, precise) = (x.dtype(), weight.dtype());
-    if given == precise {
-        return activation::composed::<B>(<B as ModuleOps<B>>::linear(x, weight, Some(bias)), f);
-    }
     let x = B::float_cast(x, precise.into());
     let y = B::float_cast(<B as ModuleOps<B>>::linear(x, weight, None), given.into());
     let last = y.shape().num_dims() - 1;
     let mut shape = vec![1; last];
     shape.extend(bias.shape().to_vec());
-    activation::composed::<B>(B::float_add(y, B::float_reshape(bias, Shape::from(shape))), f)
+    B::float_add(y, B::float_reshape(bias, Shape::from(shape)))
 }
 
 pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(
@@ -71,6 +82,10 @@ pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(
     bias: FloatTensor<Autodiff<B, C>>,
     f: Activation,
 ) -> FloatTensor<Autodiff<B, C>> {
+    let is_tracked = [&x, &weight, &bias].iter().any(|tensor| tensor.is_tracked());
+    if is_tracked && x.dtype() != weight.dtype() {
+        return activation::tracked::<B, C>(of_rounded::<Autodiff<B, C>>(x, weight, bias), f);
+    }
     let (x, x_node) = x.into_parts();
     let (weight, weight_node) = weight.into_parts();
     let (bias, bias_node) = bias.into_parts();
@@ -169,5 +184,26 @@ mod tests {
             Activation::Identity,
         );
         Tensor::<2>::from_dispatch(composed).into_data().assert_eq(&expected, true);
+    }
+
+    /// Gradients are products of rounded values, too, and get to what was rounded.
+    #[test]
+    fn gradients_of_a_weight_in_bf16() {
+        let device = Device::flex().autodiff();
+        let off = 1.0 + 2f32.powi(-9);
+        let x = Tensor::<2>::from_data([[off, 2.0]], &device).require_grad();
+        let weight = Tensor::<2>::from_data([[off, -3.0], [0.5, off]], &device).require_grad();
+        let bias = Tensor::<1>::from_data([off, 0.5], &device).require_grad();
+        let y = linear(x.clone(), weight.clone().cast(DType::BF16), bias.clone(), Activation::Relu);
+        // 1 + 1 + 1 + 2⁻⁹, and −3 + 2 + ½, which is cut.
+        y.to_data().assert_eq(&TensorData::from([[2.0 + off, 0.0]]), true);
+        let grads = y.sum().backward();
+        let assert = |found: TensorData, expected| found.assert_eq(&expected, true);
+        assert(x.grad(&grads).unwrap().into_data(), TensorData::from([[1f32, 0.5]]));
+        assert(
+            weight.grad(&grads).unwrap().into_data(),
+            TensorData::from([[1f32, 0.0], [2.0, 0.0]]),
+        );
+        assert(bias.grad(&grads).unwrap().into_data(), TensorData::from([1f32, 0.0]));
     }
 }

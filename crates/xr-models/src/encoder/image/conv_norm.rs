@@ -4,10 +4,13 @@ use burn::{
         BatchNorm, BatchNormConfig, PaddingConfig2d,
         conv::{Conv2d, Conv2dConfig},
     },
-    tensor::{DType, Device, Tensor, ops::ConvOptions},
+    tensor::{Device, Tensor, ops::ConvOptions},
 };
 
-use crate::ops::{Activation, BatchNormTrain, batch_norm_train, conv2d, conv2d_fused};
+use crate::{
+    encoder::in_bf16,
+    ops::{Activation, BatchNormTrain, batch_norm_train, conv2d, conv2d_fused},
+};
 
 /// What PyTorch's batch norms add to the variance.
 pub(super) const PYTORCH_EPSILON: f64 = 1e-5;
@@ -97,14 +100,12 @@ impl ConvNorm {
         Self { conv, norm: None }
     }
 
-    /// [`folded`](Self::folded), with the weight rounded to bf16 if the convolution mixes channels.
-    pub(super) fn in_bf16(self) -> Self {
-        let mut folded = self.folded();
-        if folded.conv.groups == 1 {
-            let weight = folded.conv.weight.clone();
-            folded.conv.weight = weight.map(|weight| weight.cast(DType::BF16));
+    /// With the weight rounded to bf16 if the convolution mixes channels.
+    pub(super) fn in_mixed_precision(mut self) -> Self {
+        if self.conv.groups == 1 {
+            self.conv.weight = in_bf16(&self.conv.weight);
         }
-        folded
+        self
     }
 
     /// The same function with a batch norm again, of mean 0 and a deviation that its factor undoes.

@@ -175,9 +175,9 @@ impl EfficientNetLite {
         self.map(ConvNorm::folded)
     }
 
-    /// [`folded`](Self::folded), with the weights of dense convolutions rounded to bf16.
-    pub fn in_bf16(self) -> Self {
-        self.map(ConvNorm::in_bf16)
+    /// With the weights of dense convolutions rounded to bf16.
+    pub fn in_mixed_precision(self) -> Self {
+        self.map(ConvNorm::in_mixed_precision)
     }
 
     /// The same function with batch norms, as files have it.

@@ -100,10 +100,16 @@ impl ImageEncoder {
     /// The [folded](Self::folded) encoder with the weights of its dense convolutions rounded to bf16:
     /// their products are of rounded values then, all else is in single precision.
     pub fn in_bf16(self) -> Self {
+        self.folded().in_mixed_precision()
+    }
+
+    /// The encoder for a step of training with the weights of its dense convolutions rounded to bf16.
+    /// Gradients go through the rounding to this encoder's weights.
+    pub fn in_mixed_precision(self) -> Self {
         match self {
-            Self::EfficientNetLite(encoder) => Self::EfficientNetLite(encoder.in_bf16()),
-            Self::ResNet(encoder) => Self::ResNet(encoder.in_bf16()),
-            Self::SmallCnn(encoder) => Self::SmallCnn(encoder.in_bf16()),
+            Self::EfficientNetLite(encoder) => Self::EfficientNetLite(encoder.in_mixed_precision()),
+            Self::ResNet(encoder) => Self::ResNet(encoder.in_mixed_precision()),
+            Self::SmallCnn(encoder) => Self::SmallCnn(encoder.in_mixed_precision()),
         }
     }
 

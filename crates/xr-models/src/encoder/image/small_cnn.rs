@@ -66,9 +66,9 @@ impl SmallCnn {
         Self { stages: self.stages.into_iter().map(ConvNorm::folded).collect() }
     }
 
-    /// [`folded`](Self::folded), with the weights of dense convolutions rounded to bf16.
-    pub fn in_bf16(self) -> Self {
-        Self { stages: self.stages.into_iter().map(ConvNorm::in_bf16).collect() }
+    /// With the weights of dense convolutions rounded to bf16.
+    pub fn in_mixed_precision(self) -> Self {
+        Self { stages: self.stages.into_iter().map(ConvNorm::in_mixed_precision).collect() }
     }
 
     /// The same function with batch norms, as files have it.

@@ -7,12 +7,13 @@ use burn::{
         Dropout, DropoutConfig, Embedding, EmbeddingConfig, LayerNorm, LayerNormConfig, Linear,
         LinearConfig,
     },
-    tensor::{Bool, DType, Device, Int, Tensor},
+    tensor::{Bool, Device, Int, Tensor},
 };
 use serde::Deserialize;
 
 use crate::{
     Error, Result,
+    encoder::in_bf16,
     ops::{self, Activation, add_norm, attention, masked_mean},
 };
 
@@ -286,7 +287,7 @@ impl Bert {
         for layer in &mut self.layers {
             let Layer { query, key, value, attended, widen, narrow, .. } = layer;
             for linear in [query, key, value, attended, widen, narrow] {
-                linear.weight = linear.weight.clone().map(|weight| weight.cast(DType::BF16));
+                linear.weight = in_bf16(&linear.weight);
             }
         }
         self

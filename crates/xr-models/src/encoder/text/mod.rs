@@ -51,7 +51,8 @@ impl TextEncoderConfig {
 
 impl TextEncoder {
     /// The encoder with the weights of its linear layers rounded to bf16: their products are of
-    /// rounded values then, all else is in single precision. A recurrent network stays as it is.
+    /// rounded values then, all else is in single precision. Where gradients are tracked, they go
+    /// through the rounding to this encoder's weights. A recurrent network stays as it is.
     pub fn in_bf16(self) -> Self {
         match self {
             Self::Bert(encoder) => Self::Bert(encoder.in_bf16()),

@@ -1,4 +1,4 @@
-use burn::tensor::{Device, Distribution, TensorData, Tolerance, module, s};
+use burn::tensor::{DType, Device, Distribution, TensorData, Tolerance, module, s};
 
 use super::super::{activation::activate, relu6};
 use super::*;
@@ -354,4 +354,22 @@ fn other_numbers_than_f32() {
     let wide =
         conv2d(x.cast(burn::tensor::DType::F64), weight.cast(burn::tensor::DType::F64), options);
     assert_close(wide.cast(burn::tensor::DType::F32), exact, "f64");
+}
+
+/// 1 + 2⁻⁹ isn't a bf16: it is 1 in the products and in the gradients.
+#[test]
+fn gradients_of_a_weight_in_bf16() {
+    let device = Device::flex().autodiff();
+    let off = 1.0 + 2f32.powi(-9);
+    let x = Tensor::<4>::from_data([[[[off, 2.0]], [[3.0, off]]]], &device).require_grad();
+    let weight = Tensor::<4>::from_data([[[[off]], [[0.5]]]], &device).require_grad();
+    let options = ConvOptions::new([1, 1], [0, 0], [1, 1], 1);
+    let y = conv2d(x.clone(), weight.clone().cast(DType::BF16), options);
+    y.to_data().assert_eq(&TensorData::from([[[[2.5f32, 2.5]]]]), true);
+    let grads = y.sum().backward();
+    let assert = |found: TensorData, expected| found.assert_eq(&expected, true);
+    let x = x.grad(&grads).unwrap().into_data();
+    assert(x, TensorData::from([[[[1f32, 1.0]], [[0.5, 0.5]]]]));
+    let weight = weight.grad(&grads).unwrap().into_data();
+    assert(weight, TensorData::from([[[[3f32]], [[4.0]]]]));
 }
