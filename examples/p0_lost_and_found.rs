@@ -89,12 +89,13 @@ fn main() -> Result<()> {
     }
 
     draw_curves(&args)?;
-    let best = print(&trained, recipe(&args, args.rates[0]).train.batch_size);
+    let corpus = trained[0].1.corpus(&options)?;
+    let rows = recipe(&args, args.rates[0]).train.batch_size;
+    let best = print(&trained, rows.min(corpus.split("dev")?.captions.len()));
     let (rate, run, _) = &trained[best];
     println!("galleries and scores are of the model trained at {rate:e}");
 
     // Scores and galleries are of the part that nothing was chosen on.
-    let corpus = run.corpus(&options)?;
     let model = run.retriever(&device)?;
     println!("{}", model.score(&corpus, "test", &options)?);
     draw_galleries(&args, &model, &corpus, &options)?;
@@ -136,7 +137,8 @@ fn draw_curves(args: &Args) -> Result<()> {
     Ok(plot::save(&plot::curves::draw(&together), &args.out.join("curves.png"))?)
 }
 
-/// Prints a row for each rate, and returns which has the lowest validation loss.
+/// Prints a row for each rate, and returns which has the lowest validation loss, of batches of so many
+/// pairs.
 fn print(trained: &[(f64, Run, Validation)], batch: usize) -> usize {
     // A contrastive loss depends on the batch: a model that knows nothing has its logarithm.
     println!("{:>8}  {:>15}  {:>6}", "rate", "validation loss", "R@5");
