@@ -204,11 +204,8 @@ impl Model {
     /// Sums, norms, attention and the head stay in single precision. For training there is
     /// [`in_mixed_precision`](Self::in_mixed_precision).
     pub fn in_bf16(self) -> Self {
-        Self {
-            image: self.image.into_iter().map(ImageEncoder::in_bf16).collect(),
-            text: self.text.in_bf16(),
-            ..self
-        }
+        let image = self.image.into_iter().map(ImageEncoder::folded).collect();
+        Self { image, ..self }.in_mixed_precision()
     }
 
     /// The model for a step of training with its encoders' products in bf16 (mixed precision:

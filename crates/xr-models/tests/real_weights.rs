@@ -69,16 +69,20 @@ fn assert_close(what: &str, ours: Tensor<2>, theirs: &[f64], tolerance: f64) {
     assert!(difference <= tolerance, "{what}: {difference} of {largest}");
 }
 
+fn pixels(name: &str, device: &Device) -> Tensor<4> {
+    let (pixels, shape) = fixture(name, "pixels");
+    let pixels: Vec<f32> = pixels.into_iter().map(|x| x as f32).collect();
+    Tensor::from_data(TensorData::new(pixels, shape), device)
+}
+
 fn lite(level: u32, side: u32) {
     let device = test_device();
     let path = folder("XR_WEIGHTS").join(format!("efficientnet-lite{level}.pth"));
     let PretrainedImage { part, encoder } = image_part(&path, &device).unwrap();
     assert_eq!(part.preprocess.side(), side);
     let name = format!("lite{level}");
-    let (pixels, shape) = fixture(&name, "pixels");
+    let pixels = pixels(&name, &device);
     let (features, _) = fixture(&name, "features");
-    let pixels: Vec<f32> = pixels.into_iter().map(|x| x as f32).collect();
-    let pixels = Tensor::<4>::from_data(TensorData::new(pixels, shape), &device);
     assert_close(&name, encoder.forward(pixels.clone()), &features, LITE_TOLERANCE);
     let folded = encoder.folded();
     assert_close(&format!("{name}, folded"), folded.forward(pixels), &features, LITE_TOLERANCE);
@@ -123,16 +127,14 @@ fn published_mini_lm(device: &Device) -> PretrainedText {
 
 /// Training in mixed precision moves weights where training in single precision does: between the
 /// gradients of all weights, cosines of .996 and .99996 were seen. With batch norms in training this
-/// loss hardly depends on the weights, and the two gradients are noise, in PyTorch as here.
+/// loss hardly depends on the weights, and the two gradients are noise.
 #[test]
 #[ignore = "needs published weights, see the head of the file"]
 fn gradients_in_mixed_precision() {
     let device = test_device().autodiff();
     let path = folder("XR_WEIGHTS").join("efficientnet-lite0.pth");
     let image = image_part(&path, &device).unwrap().encoder.folded().train();
-    let (pixels, shape) = fixture("lite0", "pixels");
-    let pixels: Vec<f32> = pixels.into_iter().map(|x| x as f32).collect();
-    let pixels = Tensor::<4>::from_data(TensorData::new(pixels, shape), &device);
+    let pixels = pixels("lite0", &device);
     let [single, mixed] = [image.clone(), image.clone().in_mixed_precision()]
         .map(|encoder| gradient(&image, encoder.forward(pixels.clone())));
     assert_same_direction("lite0, folded", &single, &mixed, 0.99);

@@ -34,8 +34,9 @@ pub trait Trainable: Module {
     /// All that the objective needs of a batch.
     fn forward(&self, batch: &Self::Batch) -> HeadOutput;
 
-    /// The same with what its encoders multiply rounded to bf16, for [`Precision::Bf16`](crate::Precision::Bf16). Gradients
-    /// go through the rounding to the parameters of this one. One without encoders stays as it is.
+    /// The same with what its encoders multiply rounded to bf16, for
+    /// [`Precision::Bf16`](crate::Precision::Bf16). Gradients go through the rounding to the parameters
+    /// of this one. One without encoders stays as it is.
     fn in_mixed_precision(&self) -> Self {
         self.clone()
     }

@@ -15,6 +15,7 @@ use burn::{
 use super::{
     activation::{self, Activation},
     backend::Kernels,
+    rounded::rounded,
 };
 
 /// `x ∗ weight`, with the conventions of [`burn::tensor::module::conv2d`].
@@ -80,12 +81,11 @@ pub(super) fn composed<B: Backend>(
     options: ConvOptions<2>,
     activation: Activation,
 ) -> FloatTensor<B> {
-    let (given, precise) = (x.dtype(), weight.dtype());
-    let y = if given == precise {
+    let y = if x.dtype() == weight.dtype() {
         <B as ModuleOps<B>>::conv2d(x, weight, Some(bias), options)
     } else {
-        let x = B::float_cast(x, precise.into());
-        let y = B::float_cast(<B as ModuleOps<B>>::conv2d(x, weight, None, options), given.into());
+        let product = |x, weight| <B as ModuleOps<B>>::conv2d(x, weight, None, options);
+        let y = rounded::<B>(x, weight, product);
         let channels = bias.shape()[0];
         B::float_add(y, B::float_reshape(bias, Shape::new([1, channels, 1, 1])))
     };
@@ -104,10 +104,9 @@ pub(super) fn tracked<B: Kernels, C: CheckpointStrategy>(
     weight: FloatTensor<Autodiff<B, C>>,
     options: ConvOptions<2>,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let (given, precise) = (x.dtype(), weight.dtype());
-    if given != precise {
-        let x = Autodiff::<B, C>::float_cast(x, precise.into());
-        return Autodiff::<B, C>::float_cast(tracked::<B, C>(x, weight, options), given.into());
+    if x.dtype() != weight.dtype() {
+        let product = |x, weight| tracked::<B, C>(x, weight, options);
+        return rounded::<Autodiff<B, C>>(x, weight, product);
     }
     let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
     match Conv2d.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {

@@ -16,6 +16,7 @@ use burn::{
 use super::{
     activation::{self, Activation},
     backend::Kernels,
+    rounded::rounded,
 };
 
 /// `f(x · weight + bias)`.
@@ -67,9 +68,7 @@ fn of_rounded<B: Backend>(
     weight: FloatTensor<B>,
     bias: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let (given, precise) = (x.dtype(), weight.dtype());
-    let x = B::float_cast(x, precise.into());
-    let y = B::float_cast(<B as ModuleOps<B>>::linear(x, weight, None), given.into());
+    let y = rounded::<B>(x, weight, |x, weight| <B as ModuleOps<B>>::linear(x, weight, None));
     let last = y.shape().num_dims() - 1;
     let mut shape = vec![1; last];
     shape.extend(bias.shape().to_vec());

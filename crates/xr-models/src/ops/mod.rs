@@ -19,6 +19,7 @@ mod l2_normalize;
 mod linear;
 mod masked_mean;
 mod max_pool2d;
+mod rounded;
 #[cfg(all(test, feature = "flex"))]
 mod tests;
 

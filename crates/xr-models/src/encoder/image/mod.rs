@@ -97,14 +97,10 @@ impl ImageEncoder {
         }
     }
 
-    /// The [folded](Self::folded) encoder with the weights of its dense convolutions rounded to bf16:
-    /// their products are of rounded values then, all else is in single precision.
-    pub fn in_bf16(self) -> Self {
-        self.folded().in_mixed_precision()
-    }
-
-    /// The encoder for a step of training with the weights of its dense convolutions rounded to bf16.
-    /// Gradients go through the rounding to this encoder's weights.
+    /// The encoder with the weights of its dense convolutions rounded to bf16: their products are of
+    /// rounded values then, all else is in single precision. Where gradients are tracked, they go
+    /// through the rounding to this encoder's weights. For inference it is to be
+    /// [folded](Self::folded) before.
     pub fn in_mixed_precision(self) -> Self {
         match self {
             Self::EfficientNetLite(encoder) => Self::EfficientNetLite(encoder.in_mixed_precision()),
