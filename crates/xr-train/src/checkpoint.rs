@@ -107,16 +107,19 @@ impl Run {
         }
     }
 
-    /// Text is compared: numbers read from JSON may be off in the last place.
+    /// Both as read from JSON, where numbers may be off in the last place. A run from before there was
+    /// a setting has its default.
     fn same_config(&self, config: &TrainConfig) -> Result<()> {
         let path = self.last().join(CONFIG);
-        let found = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
-        let wanted = json(config);
-        if found == wanted {
-            return Ok(());
-        }
-        let found: Value = read_json(&path)?;
-        let wanted = serde_json::from_str(&wanted).expect("JSON written a moment ago");
+        let read = |text: &str| serde_json::from_str::<TrainConfig>(text).ok();
+        let text = fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let wanted = read(&json(config)).expect("JSON written a moment ago");
+        let found: Value = match read(&text) {
+            Some(found) if found == wanted => return Ok(()),
+            Some(found) => value(&found),
+            None => read_json(&path)?,
+        };
+        let wanted = value(&wanted);
         let (field, found, wanted) = first_difference("", &found, &wanted)
             .unwrap_or_else(|| ("config.json".into(), "another text".into(), "this".into()));
         Err(self.other(&field, found, wanted))
@@ -207,6 +210,10 @@ fn save_model<M: Module>(model: &M, path: &Path) -> Result<()> {
 fn load_model<M: Module>(model: M, path: &Path) -> Result<M> {
     let record = ModuleRecord::load(path).map_err(|e| Error::checkpoint(path, e))?;
     model.try_load_record(record).map_err(|e| Error::checkpoint(path, e))
+}
+
+fn value(config: &TrainConfig) -> Value {
+    serde_json::to_value(config).expect("names and numbers are JSON")
 }
 
 fn json(value: &impl Serialize) -> String {

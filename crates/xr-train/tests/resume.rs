@@ -18,8 +18,8 @@ use common::{Data, alone, bits, config, model};
 use xr_models::{FeatureModel, HeadOutput};
 use xr_train::{
     Algorithm, Batches, BoxError, Decay, Error, Event, FeatureBatch, FeatureBatches, Labels,
-    Observer, OptimizerConfig, Outcome, Rate, Record, Result, ScheduleConfig, TrainConfig,
-    Trainable, Trained, Validation, load_best, read_log, train,
+    Observer, OptimizerConfig, Outcome, Precision, Rate, Record, Result, ScheduleConfig,
+    TrainConfig, Trainable, Trained, Validation, load_best, read_log, train,
 };
 
 /// Everything that has a state: Adam's moments, dropout, the average, clipping, a plateau schedule
@@ -269,6 +269,28 @@ fn a_finished_run_is_not_trained_again() {
     assert!(bits(&first.model) == bits(&second.model));
     let best = |trained: Trained<FeatureModel>| trained.best_metric.map(|b| (b.epoch, b.value));
     assert_eq!(best(first), best(second));
+}
+
+/// It goes on with the default of a setting that there wasn't yet.
+#[test]
+fn a_run_from_before_a_setting() {
+    let _turn = alone();
+    let (data, config) = (Data::new(0), TrainConfig { epochs: 1, ..config() });
+    let folder = tempfile::tempdir().unwrap();
+    let first = run(&Source::new(&data, &config), &config, folder.path(), &mut ()).unwrap();
+    let path = folder.path().join("last/config.json");
+    let now = fs::read_to_string(&path).unwrap();
+    let before = now.replace("  \"precision\": \"f32\",\n", "");
+    assert_ne!(before, now);
+    fs::write(&path, before).unwrap();
+    let second = run(&Source::new(&data, &config), &config, folder.path(), &mut ()).unwrap();
+    assert!(bits(&first.model) == bits(&second.model));
+    let other = TrainConfig { precision: Precision::Bf16, ..config };
+    let error = run(&Source::new(&data, &other), &other, folder.path(), &mut ()).unwrap_err();
+    assert!(
+        error.to_string().contains("this run has precision = \"f32\", not \"bf16\";"),
+        "{error}"
+    );
 }
 
 #[test]
