@@ -175,7 +175,7 @@ fn views(args: &Args) -> Views {
 }
 
 fn features(encoders: &FrozenEncoders, corpus: &mut Corpus, args: &Args) -> Result<Features> {
-    Ok(encoders.features(corpus, views(args), &args.cache, false)?)
+    Ok(encoders.features(corpus, views(args), Some(&args.cache), false)?)
 }
 
 /// The part to score on: test, or dev where the data has no test part.

@@ -49,7 +49,8 @@ impl FrozenEncoders {
         }
     }
 
-    /// Features of all of `corpus`, from the caches in folder `cache` where they are there.
+    /// Features of all of `corpus`, from the caches in folder `cache` where they are there, if one is
+    /// named.
     ///
     /// Pictures that can't be decoded leave the corpus with their captions, and are named in
     /// [`Corpus::skipped`]; in a strict run they are an error.
@@ -60,7 +61,7 @@ impl FrozenEncoders {
         &self,
         corpus: &mut Corpus,
         views: Views,
-        cache: &Path,
+        cache: Option<&Path>,
         strict: bool,
     ) -> Result<Features> {
         let all: Vec<_> = corpus.pictures.iter().collect();
@@ -68,7 +69,7 @@ impl FrozenEncoders {
         let mut image = Vec::new();
         for &view in views.each() {
             let run = || {
-                let run = Run::new(16).with_cache(&cache.join("pictures"));
+                let run = cached(Run::new(16), cache, "pictures");
                 let run = run.with_observer(progress::bar("pictures"));
                 if strict { run.strict() } else { run }
             };
@@ -78,7 +79,7 @@ impl FrozenEncoders {
         }
         drop_undecodable(corpus, &failures);
         let texts: Vec<_> = corpus.captions.iter().map(|c| c.text.as_str()).collect();
-        let run = Run::new(64).with_cache(&cache.join("texts"));
+        let run = cached(Run::new(64), cache, "texts");
         let text = self.texts(&texts, run.with_observer(progress::bar("captions")))?;
         Ok(Features { image, text })
     }
@@ -197,6 +198,13 @@ impl Features {
         let views = self.image.iter().map(|view| encode(view, head, |x| head.embed_image(x)));
         let image = views.reduce(sum).expect("at least one view");
         (embeddings(image), embeddings(encode(&self.text, head, |x| head.embed_text(x))))
+    }
+}
+
+fn cached<'a>(run: Run<'a>, cache: Option<&Path>, kind: &str) -> Run<'a> {
+    match cache {
+        Some(cache) => run.with_cache(&cache.join(kind)),
+        None => run,
     }
 }
 

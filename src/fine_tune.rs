@@ -213,7 +213,7 @@ mod tests {
     ) -> Result<(Fitted, Corpus)> {
         let mut corpus = generate(&SyntheticConfig { pictures: 60, ..Default::default() });
         let encoders = encoders(&corpus);
-        let features = encoders.features(&mut corpus, recipe.views, cache, true)?;
+        let features = encoders.features(&mut corpus, recipe.views, Some(cache), true)?;
         let fitted = fit_tuned(
             recipe,
             &corpus,
@@ -235,7 +235,8 @@ mod tests {
             let checkpoint = fitted.checkpoint;
             // Through pixels, tokens and unfolded batch norms, not activations.
             let whole = FrozenEncoders::of(checkpoint.clone());
-            let features = whole.features(&mut corpus, recipe.views, dir.path(), true).unwrap();
+            let features =
+                whole.features(&mut corpus, recipe.views, Some(dir.path()), true).unwrap();
             let dev = corpus.split("dev").unwrap();
             let model = &checkpoint.model.features;
             let found = validate(&recipe, model, &features.of(&dev), &dev).unwrap();

@@ -47,7 +47,7 @@ fn fit_by(
     };
     let (encoders, cache) = (FrozenEncoders::load(image, text, device)?, &options.cache);
     // Dropping pictures leaves the splits without them.
-    let features = encoders.features(corpus, recipe.views, cache, options.strict)?;
+    let features = encoders.features(corpus, recipe.views, Some(cache), options.strict)?;
     match tuning {
         None => fit_head(recipe, corpus, &encoders, &features, training),
         Some(_) => {

@@ -1,9 +1,8 @@
-use burn::tensor::Device;
-use ndarray::{Array1, Axis};
+use burn::tensor::{Device, Tensor};
 use xr_data::{Corpus, Embeddings};
-use xr_models::{Checkpoint, Packed, Steps};
+use xr_models::{Checkpoint, FeatureModel, Inputs, Packed, Steps};
 
-use crate::{Error, FrozenEncoders, Options, Result, Run, retriever::embeddings};
+use crate::{Features, FrozenEncoders, Options, Result, Run, features::matrix};
 
 /// How small a model is made.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,14 +15,15 @@ pub struct Reduction {
     pub latent: usize,
     /// What weights are rounded to.
     pub steps: Steps,
-    /// Training pictures in its query bank, which has twice as many of their captions.
+    /// Training pictures that weights are rounded for, and that are in its query bank, which has twice
+    /// as many of their captions.
     pub bank: usize,
 }
 
 impl Default for Reduction {
     /// That of xr-mini: less than ten million bytes.
     fn default() -> Self {
-        let steps = Steps { image: 0.03, text: 0.4 };
+        let steps = Steps { image: 0.06, text: 0.35 };
         Self { words: 7_000, context: 64, latent: 256, steps, bank: 1_000 }
     }
 }
@@ -31,7 +31,8 @@ impl Default for Reduction {
 /// Makes one small file of the model of a run, with a query bank of its training data.
 ///
 /// It keeps the words that the training captions need and the most frequent others, the dimensions
-/// in which the embeddings of the training data are longest, and rounded weights.
+/// in which the embeddings of the training data are longest, and weights rounded for what layers are
+/// given with some of the training data. The head is fitted to what the rounded encoders make of it.
 ///
 /// # Errors
 /// Of the run and its data; as
@@ -49,47 +50,57 @@ pub fn pack(
     let banks = retriever.banks();
     let checkpoint = retriever.checkpoint().clone();
     let checkpoint = checkpoint.with_fewer_words(&texts, reduction.words, reduction.context)?;
-    let checkpoint = checkpoint.with_fewer_dimensions(
+    let mut checkpoint = checkpoint.with_fewer_dimensions(
         &[banks.pictures.queries(), banks.captions.queries()],
         reduction.latent,
     );
+    // Folded once: what is observed is known by its weights.
+    checkpoint.model = checkpoint.model.folded();
     let mut part = corpus.only(&train.sample(reduction.bank));
-    let checkpoint = unbiased(checkpoint, reduction.steps, &mut part, options, device)?;
-    let packed = Packed::new(&checkpoint, reduction.steps);
-    let rounded = packed.checkpoint(device)?;
-    let (pictures, captions) = embeddings(&rounded, packed.fingerprint(), &mut part, options)?;
+    let (before, inputs) = observed(&checkpoint, &mut part, options)?;
+    let packed = Packed::new(&checkpoint, reduction.steps, &inputs);
+    let (after, _) = observed(&packed.checkpoint(device)?, &mut part, options)?;
+    let head = refitted(checkpoint.model.features, &before, &after, device);
+    let packed = packed.with_head(&head, reduction.steps.image);
+    with_bank(packed, &after, reduction, device)
+}
+
+/// Features of a corpus, and what the layers of the encoders are given meanwhile.
+fn observed(
+    checkpoint: &Checkpoint,
+    corpus: &mut Corpus,
+    options: &Options,
+) -> Result<(Features, Inputs)> {
+    let encoders = FrozenEncoders::of(checkpoint.clone());
+    let views = checkpoint.config.views;
+    let mut inputs = Inputs::default();
+    let features = inputs.observe(|| encoders.features(corpus, views, None, options.strict))?;
+    Ok((features, inputs))
+}
+
+/// The head that makes of the features of rounded encoders what this one made of those before.
+fn refitted(
+    head: FeatureModel,
+    before: &Features,
+    after: &Features,
+    device: &Device,
+) -> FeatureModel {
+    let rows = |of: &Embeddings| matrix(of.values().to_vec(), of.dim(), device);
+    let views = |of: &Features| Tensor::cat(of.image.iter().map(rows).collect(), 0);
+    let image = [views(before), views(after)];
+    head.refitted(image, [rows(&before.text), rows(&after.text)])
+}
+
+/// With a query bank of the pictures that have these features, and of two captions for each.
+fn with_bank(
+    packed: Packed,
+    features: &Features,
+    reduction: &Reduction,
+    device: &Device,
+) -> Result<Packed> {
+    let (pictures, captions) = features.embed(&packed.checkpoint(device)?);
     let every = captions.rows().div_ceil(2 * reduction.bank).max(1);
     let some: Vec<_> = (0..captions.rows() as u32).step_by(every).collect();
     let captions = captions.select(&some);
     Ok(packed.with_bank([&pictures, &captions], reduction.steps.text)?)
-}
-
-/// The model with its statistics moved by how rounding moves its features in the mean (bias
-/// correction: Nagel et al., "Data-free quantization through weight equalization and bias
-/// correction", 2019).
-fn unbiased(
-    mut checkpoint: Checkpoint,
-    steps: Steps,
-    corpus: &mut Corpus,
-    options: &Options,
-    device: &Device,
-) -> Result<Checkpoint> {
-    let mut means = |checkpoint: Checkpoint| {
-        let views = checkpoint.config.views;
-        let encoders = FrozenEncoders::of(checkpoint);
-        let features = encoders.features(corpus, views, &options.cache, options.strict)?;
-        let image = features.image.iter().map(mean).reduce(|a, b| a + b).expect("a view or more");
-        Ok::<_, Error>([image / features.image.len() as f32, mean(&features.text)])
-    };
-    let rounded = Packed::new(&checkpoint, steps).checkpoint(device)?;
-    let [image, text] = means(rounded)?;
-    let [image_before, text_before] = means(checkpoint.clone())?;
-    let features = &mut checkpoint.model.features;
-    features.image_stats = features.image_stats.moved(&(image - image_before).to_vec());
-    features.text_stats = features.text_stats.moved(&(text - text_before).to_vec());
-    Ok(checkpoint)
-}
-
-fn mean(rows: &Embeddings) -> Array1<f32> {
-    rows.view().mean_axis(Axis(0)).expect("a row or more")
 }

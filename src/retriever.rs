@@ -183,7 +183,7 @@ pub(crate) fn embeddings(
 ) -> Result<(Embeddings, Embeddings)> {
     let encoders = FrozenEncoders::of(checkpoint.clone());
     let views = checkpoint.config.views;
-    let features = encoders.features(corpus, views, &options.cache, options.strict)?;
+    let features = encoders.features(corpus, views, Some(&options.cache), options.strict)?;
     let dim = checkpoint.config.features.head.latent();
     Ok(features.embed_by(&checkpoint.model.features, dim, fingerprint))
 }

@@ -32,7 +32,7 @@ const QUERIES: [u32; 3] = [0, 302, 604];
 
 /// What is looked for among the photographs.
 const WORDS: [&str; 4] =
-    ["a cat with green eyes", "a cup of coffee", "a man taking a picture", "an orange flower"];
+    ["a cat with green eyes", "a building by a lake", "a man taking a picture", "an orange flower"];
 
 impl Demo {
     pub fn run(&self, global: &Global) -> Result<()> {

@@ -119,11 +119,12 @@ fn search_in_a_folder_with_the_built_in_model() {
     for (name, content) in xr_mini::PHOTOS {
         fs::write(dir.join("pictures").join(name), content).unwrap();
     }
-    let search = ["search", "a cup of coffee", "--in", "pictures", "-k", "2", "--gallery", "g.png"];
+    let search =
+        ["search", "an orange flower", "--in", "pictures", "-k", "2", "--gallery", "g.png"];
     let output = xr(dir, &search);
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "11 pictures embedded, 11 in all\n");
     let found = String::from_utf8(output.stdout).unwrap();
-    assert!(found.lines().next().unwrap().ends_with("pictures/coffee.jpg"), "{found}");
+    assert!(found.lines().next().unwrap().ends_with("pictures/flower.jpg"), "{found}");
     assert!(dir.join("g.png").exists());
     let output = xr(dir, &search);
     assert!(output.stderr.is_empty(), "nothing is new");
@@ -133,7 +134,7 @@ fn search_in_a_folder_with_the_built_in_model() {
     let output = xr(dir, &[&search[..], &["--precision", "bf16"]].concat());
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "11 pictures embedded, 11 in all\n");
     let rounded = String::from_utf8(output.stdout).unwrap();
-    assert!(rounded.lines().next().unwrap().ends_with("pictures/coffee.jpg"), "{rounded}");
+    assert!(rounded.lines().next().unwrap().ends_with("pictures/flower.jpg"), "{rounded}");
     assert!(xr(dir, &search).stderr.is_empty(), "each keeps what it embedded");
 
     let error = fails(dir, &["search", "a cat", "--in", "nowhere"]);

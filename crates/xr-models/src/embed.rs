@@ -170,9 +170,7 @@ impl Embedder {
     /// computed from all weights, which takes a tenth of a second or more.
     pub fn with_fingerprint(checkpoint: Checkpoint, fingerprint: Fingerprint) -> Self {
         let Checkpoint { config, tokenizer, model } = checkpoint;
-        let mut model = model.valid();
-        model.image = model.image.into_iter().map(ImageEncoder::folded).collect();
-        Self { config, tokenizer, model, fingerprint }
+        Self { config, tokenizer, model: model.valid().folded(), fingerprint }
     }
 
     /// What identifies the embeddings.

@@ -1,3 +1,5 @@
+use crate::inputs;
+
 /// Runs `work` on a thread of rayon's pool and returns what it returns.
 ///
 /// Operations of the pure-Rust backend share their work out in that pool. From another thread each of
@@ -16,5 +18,11 @@
 /// assert_eq!(features.dims(), [1, 8]);
 /// ```
 pub fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    rayon::scope(|_| work())
+    let mut observed = inputs::take();
+    let result = rayon::scope(|_| match &mut observed {
+        Some(inputs) => inputs.observe(work),
+        None => work(),
+    });
+    inputs::put_back(observed);
+    result
 }

@@ -1,6 +1,7 @@
 //! Image and text encoders, and the heads that bring them into one space.
 
 mod checkpoint;
+mod cholesky;
 mod device;
 pub mod embed;
 pub mod encoder;
@@ -11,12 +12,14 @@ mod fingerprint;
 mod fixture;
 pub mod head;
 mod in_pool;
+mod inputs;
 mod mlp;
 mod model;
 pub mod ops;
 mod packed;
 pub mod pretrained;
 mod reduce;
+mod refit;
 mod tuning;
 mod weights_file;
 mod zscore;
@@ -29,6 +32,7 @@ pub use feature_model::{FeatureModel, FeatureModelConfig, HeadOutput, Temperatur
 pub use fingerprint::weights_fingerprint;
 pub use head::{Head, HeadConfig, Reconstruction};
 pub use in_pool::in_pool;
+pub use inputs::Inputs;
 pub use mlp::{Mlp, MlpConfig};
 pub use model::{ImagePart, Model, ModelConfig, PairBatch, TextPart, TokenBatch, View, Views};
 pub use packed::{Packed, Steps};

@@ -53,12 +53,30 @@ impl Mlp {
     /// - input: `[batch, input]`
     /// - output: `[batch, output]`
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let (last, hidden) = self.layers.split_last().expect("at least the output layer");
+        let last = self.layers.last().expect("at least the output layer");
+        ops::layer(last, self.hidden(x), Activation::Identity)
+    }
+
+    /// What the last layer is given.
+    pub(crate) fn hidden(&self, x: Tensor<2>) -> Tensor<2> {
+        let (_, hidden) = self.layers.split_last().expect("at least the output layer");
         let x = ops::dropout(&self.input_dropout, x);
-        let x = hidden.iter().fold(x, |x, layer| {
-            ops::dropout(&self.dropout, ops::layer(layer, x, Activation::Relu))
-        });
-        ops::layer(last, x, Activation::Identity)
+        hidden
+            .iter()
+            .fold(x, |x, layer| ops::dropout(&self.dropout, ops::layer(layer, x, Activation::Relu)))
+    }
+
+    /// The layers with the last one moved.
+    ///
+    /// # Shapes
+    /// - by: `[input of the last + 1, output]`, the bias last
+    pub(crate) fn moved(mut self, by: Tensor<2>) -> Self {
+        let last = self.layers.last_mut().expect("at least the output layer");
+        let inputs = by.dims()[0] - 1;
+        let [weight, bias] = [by.clone().narrow(0, 0, inputs), by.narrow(0, inputs, 1)];
+        last.weight = last.weight.clone().map(|w| w + weight);
+        last.bias = last.bias.take().map(|b| b.map(|b| b + bias.squeeze_dim(0)));
+        self
     }
 
     /// The layers followed by a linear map, as part of the last one.

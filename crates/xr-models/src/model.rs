@@ -204,8 +204,13 @@ impl Model {
     /// Sums, norms, attention and the head stay in single precision. For training there is
     /// [`in_mixed_precision`](Self::in_mixed_precision).
     pub fn in_bf16(self) -> Self {
-        let image = self.image.into_iter().map(ImageEncoder::folded).collect();
-        Self { image, ..self }.in_mixed_precision()
+        self.folded().in_mixed_precision()
+    }
+
+    /// The same function with each batch norm folded into the convolution before it: see
+    /// [`ImageEncoder::folded`].
+    pub fn folded(self) -> Self {
+        Self { image: self.image.into_iter().map(ImageEncoder::folded).collect(), ..self }
     }
 
     /// The model for a step of training with its encoders' products in bf16 (mixed precision:

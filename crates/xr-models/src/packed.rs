@@ -1,6 +1,9 @@
 //! A model in one small file, to be sent along or built into a program.
 
+mod rounding;
+
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     path::PathBuf,
 };
@@ -18,12 +21,13 @@ use miniz_oxide::{
     },
     inflate::decompress_to_vec_zlib_with_limit,
 };
+use ndarray::{Array1, Array2, ArrayView1, Axis};
 use rayon::prelude::*;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use xr_data::{Embeddings, Fingerprint, Tokenizer};
 
 use crate::{
-    Checkpoint, Error, Model, ModelConfig, Result,
+    Checkpoint, Error, FeatureModel, Inputs, Model, ModelConfig, Result,
     embed::device_of,
     encoder::ImageEncoder,
     weights_file::{Format, Layout, WeightsFile},
@@ -35,6 +39,11 @@ const FORMAT: &str = "1";
 const STEP: &str = ".step";
 /// What a file may become, in bytes: more is an attack, or a model that should be a [`Checkpoint`].
 const LARGEST: usize = 1 << 30;
+/// Rows of at most so many weights are short: the filters of depthwise convolutions, which are few
+/// weights and decide much.
+const SHORT: usize = 32;
+/// How much finer short rows are rounded, to numbers of 16 bits.
+const FINER: f32 = 10.0;
 /// Names of the query bank's rows.
 const BANK: [&str; 2] = ["bank/pictures", "bank/captions"];
 
@@ -44,8 +53,8 @@ const BANK: [&str; 2] = ["bank/pictures", "bank/captions"];
 /// Huffman code makes about 3.5 bits of a text encoder's. Vectors stay as they are, and batch norms
 /// are folded.
 ///
-/// The file is a safetensors file as zlib compresses it: `I8` matrices, their steps (`F32`, one for
-/// each row) beside them under `NAME.step`, `F32` vectors; in its metadata the [`ModelConfig`], the
+/// The file is a safetensors file as zlib compresses it: `I8` or `I16` matrices, their steps (`F32`,
+/// one for each row) beside them under `NAME.step`, `F32` vectors; in its metadata the [`ModelConfig`], the
 /// tokenizer, and the fingerprint of the model as it is read.
 #[derive(Clone, Debug)]
 pub struct Packed {
@@ -58,10 +67,11 @@ pub struct Packed {
 /// What weights are rounded to, in units of the root mean square of their row.
 ///
 /// A step of *s* is noise of 10 log₁₀(12 / *s*²) dB below the weights. It is never so small that a
-/// row's largest weight would be more than 127 steps.
+/// row's largest weight would be more than 127 steps. Rows of at most 32 weights, which the filters of
+/// depthwise convolutions are, have a tenth of the step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Steps {
-    /// Of image encoders, whose features are far more sensitive, and of the head.
+    /// Of image encoders, which have more layers for errors to grow in, and of the head.
     pub image: f32,
     /// Of the text encoder, and of the query bank.
     pub text: f32,
@@ -71,25 +81,39 @@ pub struct Steps {
 #[derive(Clone, Debug)]
 enum Stored {
     Whole { shape: Vec<usize>, values: Vec<f32> },
-    Rounded { shape: Vec<usize>, values: Vec<i8>, steps: Vec<f32> },
+    Rounded { shape: Vec<usize>, numbers: Vec<i16>, steps: Vec<f32> },
 }
 
+/// A tensor of the file: name, type, shape, bytes.
+type Part<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
+
 impl Packed {
-    /// Packs a model, without a query bank.
-    pub fn new(checkpoint: &Checkpoint, steps: Steps) -> Self {
+    /// Packs a model, without a query bank. The errors of rounded weights make up for each other where
+    /// layers are given the like of `inputs`, observed while this very model was run; other weights
+    /// are rounded to the nearest.
+    pub fn new(checkpoint: &Checkpoint, steps: Steps, inputs: &Inputs) -> Self {
         let Checkpoint { config, tokenizer, model } = checkpoint;
         let mut tensors = BTreeMap::new();
         for (name, encoder) in image_names().zip(&model.image) {
-            store(&name, encoder.clone().folded(), steps.image, &mut tensors);
+            store(&name, encoder.clone().folded(), steps.image, inputs, &mut tensors);
         }
-        store(TEXT, model.text.clone(), steps.text, &mut tensors);
-        store(HEAD, model.features.clone(), steps.image, &mut tensors);
+        store(TEXT, model.text.clone(), steps.text, inputs, &mut tensors);
+        store(HEAD, model.features.clone(), steps.image, inputs, &mut tensors);
         let (config, tokenizer) = (config.clone(), tokenizer.to_json());
         let fingerprint = Fingerprint::of(["not known yet"]);
-        let mut packed = Self { config, tokenizer, fingerprint, tensors };
-        let rounded = packed.checkpoint(&device_of(model)).expect("the tensors of this model");
-        packed.fingerprint = rounded.fingerprint();
-        packed
+        Self { config, tokenizer, fingerprint, tensors }.identified(&device_of(model))
+    }
+
+    /// The file with another head of the same shape, its weights rounded to the nearest.
+    pub fn with_head(mut self, head: &FeatureModel, step: f32) -> Self {
+        store(HEAD, head.clone(), step, &Inputs::default(), &mut self.tensors);
+        self.identified(&head.logit_scale.val().device())
+    }
+
+    fn identified(mut self, device: &Device) -> Self {
+        let rounded = self.checkpoint(device).expect("the tensors of this model");
+        self.fingerprint = rounded.fingerprint();
+        self
     }
 
     /// The file with a query bank: embeddings of training pictures and captions by the model as it
@@ -104,7 +128,7 @@ impl Packed {
                 return Err(Error::OtherBank { expected, found });
             }
             let shape = vec![rows.rows(), rows.dim()];
-            self.tensors.insert(name.into(), rounded(shape, rows.values(), step));
+            self.tensors.insert(name.into(), rounded(shape, rows.values().to_vec(), step, None));
         }
         Ok(self)
     }
@@ -252,32 +276,53 @@ fn image_names() -> impl Iterator<Item = String> {
 }
 
 /// Adds the tensors of a module, under names that begin with `part`.
-fn store(part: &str, module: impl Module, step: f32, to: &mut BTreeMap<String, Stored>) {
-    for tensor in module.collect(None, None, false) {
-        let (name, _, shape, _, bytes) = tensor.into_parts().expect("tensors in memory");
+fn store(
+    part: &str,
+    module: impl Module,
+    step: f32,
+    inputs: &Inputs,
+    to: &mut BTreeMap<String, Stored>,
+) {
+    let tensors = module.collect(None, None, false).into_par_iter().map(|tensor| {
+        let (name, _, shape, id, bytes) = tensor.into_parts().expect("tensors in memory");
         let values: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
         let shape = shape.to_vec();
         let stored = match shape.len() {
             1 => Stored::Whole { shape, values },
-            _ => rounded(shape, &values, step),
+            _ => rounded(shape, values, step, id.and_then(|id| inputs.of(id.into()))),
         };
-        to.insert(format!("{part}/{name}"), stored);
-    }
+        (format!("{part}/{name}"), stored)
+    });
+    to.par_extend(tensors);
 }
 
-/// Rows as multiples of a step that is so many times the row's root mean square.
-fn rounded(shape: Vec<usize>, values: &[f32], step: f32) -> Stored {
+/// Rows as multiples of a step that is so many times the row's root mean square, rounded for the mean
+/// products of a layer's inputs where they are known.
+fn rounded(shape: Vec<usize>, weights: Vec<f32>, step: f32, inputs: Option<Array2<f64>>) -> Stored {
     let width = shape[1..].iter().product();
-    let rms = |row: &[f32]| (row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32).sqrt();
-    let most = |row: &[f32]| row.iter().fold(0f32, |most, x| most.max(x.abs()));
-    let steps: Vec<f32> = values
-        .chunks_exact(width)
-        .map(|row| f32::max(step * rms(row), most(row) / 127.0))
-        .collect();
-    let rows = values.chunks_exact(width).zip(&steps);
-    // A row of zeros has a step of zero, and 0/0 becomes 0.
-    let values = rows.flat_map(|(row, step)| row.iter().map(move |x| (x / step).round() as i8));
-    Stored::Rounded { shape, values: values.collect(), steps }
+    let weights = Array2::from_shape_vec((shape[0], width), weights).expect("as the shape says");
+    let (step, most) =
+        if width > SHORT { (step, i8::MAX.into()) } else { (step / FINER, i16::MAX) };
+    let steps = weights.rows().into_iter().map(|row| step_of(row, step, most));
+    let steps: Array1<f32> = steps.collect();
+    let all_steps = steps.view().insert_axis(Axis(1));
+    let all_steps = all_steps.broadcast(weights.dim()).expect("one for each row");
+    let numbers = match inputs {
+        None => rounding::nearest(weights.view(), all_steps),
+        // A convolution's rows are its outputs, a linear layer's its inputs.
+        Some(inputs) if shape.len() == 4 => {
+            rounding::for_inputs(weights.t(), all_steps.t(), &inputs, most).reversed_axes()
+        }
+        Some(inputs) => rounding::for_inputs(weights.view(), all_steps, &inputs, most),
+    };
+    let numbers = numbers.iter().copied().collect();
+    Stored::Rounded { shape, numbers, steps: steps.to_vec() }
+}
+
+fn step_of(row: ArrayView1<f32>, step: f32, most: i16) -> f32 {
+    let rms = (row.dot(&row) / row.len() as f32).sqrt();
+    let largest = row.fold(0f32, |largest, x| largest.max(x.abs()));
+    f32::max(step * rms, largest / f32::from(most))
 }
 
 impl Stored {
@@ -290,9 +335,9 @@ impl Stored {
     fn values(&self) -> Vec<f32> {
         match self {
             Self::Whole { values, .. } => values.clone(),
-            Self::Rounded { values, steps, .. } => {
-                let mut whole = Vec::with_capacity(values.len());
-                for (row, step) in values.chunks_exact(values.len() / steps.len()).zip(steps) {
+            Self::Rounded { numbers, steps, .. } => {
+                let mut whole = Vec::with_capacity(numbers.len());
+                for (row, step) in numbers.chunks_exact(numbers.len() / steps.len()).zip(steps) {
                     whole.extend(row.iter().map(|&x| f32::from(x) * step));
                 }
                 whole
@@ -300,17 +345,21 @@ impl Stored {
         }
     }
 
-    /// The tensors of the file that this is: name, type, shape, bytes.
-    fn parts(&self, name: &str) -> Vec<(String, Dtype, Vec<usize>, &[u8])> {
+    /// The tensors of the file that this is.
+    fn parts(&self, name: &str) -> Vec<Part<'_>> {
         let name = name.to_owned();
         match self {
             Self::Whole { shape, values } => {
-                vec![(name, Dtype::F32, shape.clone(), bytemuck::cast_slice(values))]
+                vec![(name, Dtype::F32, shape.clone(), bytemuck::cast_slice(values).into())]
             }
-            Self::Rounded { shape, values, steps } => vec![
-                (name.clone() + STEP, Dtype::F32, vec![steps.len()], bytemuck::cast_slice(steps)),
-                (name, Dtype::I8, shape.clone(), bytemuck::cast_slice(values)),
-            ],
+            Self::Rounded { shape, numbers, steps } => {
+                let of_steps = bytemuck::cast_slice(steps).into();
+                let (dtype, bytes) = narrowest(numbers);
+                vec![
+                    (name.clone() + STEP, Dtype::F32, vec![steps.len()], of_steps),
+                    (name, dtype, shape.clone(), bytes),
+                ]
+            }
         }
     }
 
@@ -319,16 +368,28 @@ impl Stored {
         let floats = |view: &TensorView| bytemuck::pod_collect_to_vec(view.data());
         match view.dtype() {
             Dtype::F32 => Ok(Self::Whole { shape, values: floats(view) }),
-            Dtype::I8 => {
+            Dtype::I8 | Dtype::I16 => {
                 let steps = file.tensor(&format!("{name}{STEP}")).map_err(|e| e.to_string())?;
                 let fits = steps.dtype() == Dtype::F32 && shape.first() == steps.shape().first();
                 if !fits || view.data().is_empty() {
                     return Err(format!("`{name}` hasn't a step for each row"));
                 }
-                let values = bytemuck::cast_slice(view.data()).to_vec();
-                Ok(Self::Rounded { shape, values, steps: floats(&steps) })
+                let numbers = match view.dtype() {
+                    Dtype::I8 => view.data().iter().map(|&byte| i16::from(byte as i8)).collect(),
+                    _ => bytemuck::pod_collect_to_vec(view.data()),
+                };
+                Ok(Self::Rounded { shape, numbers, steps: floats(&steps) })
             }
-            other => Err(format!("`{name}` is of type {other:?}; expected I8 or F32")),
+            other => Err(format!("`{name}` is of type {other:?}; expected I8, I16 or F32")),
         }
+    }
+}
+
+/// Numbers as bytes if they are small enough.
+fn narrowest(numbers: &[i16]) -> (Dtype, Cow<'_, [u8]>) {
+    let small = numbers.iter().map(|&number| i8::try_from(number).map(i8::cast_unsigned));
+    match small.collect::<Result<Vec<_>, _>>() {
+        Ok(bytes) => (Dtype::I8, bytes.into()),
+        Err(_) => (Dtype::I16, bytemuck::cast_slice(numbers).into()),
     }
 }

@@ -39,13 +39,6 @@ impl ZScore {
         Self::new(tensor(mean), tensor(floored(std)))
     }
 
-    /// The statistics of features that lie further by these amounts.
-    pub fn moved(&self, by: &[f32]) -> Self {
-        let mean = self.mean.value();
-        let by = Tensor::from_data(TensorData::from(by), &mean.device());
-        Self::new(mean + by, self.std.value())
-    }
-
     /// Applies the statistics.
     ///
     /// # Shapes

@@ -18,6 +18,7 @@ use super::{
     backend::Kernels,
     rounded::rounded,
 };
+use crate::inputs;
 
 /// `f(x · weight + bias)`.
 ///
@@ -45,6 +46,7 @@ pub fn linear<const D: usize>(
 /// If the layer has no bias.
 pub(crate) fn layer<const D: usize>(layer: &nn::Linear, x: Tensor<D>, f: Activation) -> Tensor<D> {
     let bias = layer.bias.as_ref().expect("a linear layer with a bias");
+    inputs::given(layer.weight.id, || x.clone().reshape([-1, x.dims()[D - 1] as i32]));
     linear(x, layer.weight.val(), bias.val(), f)
 }
 

@@ -9,6 +9,7 @@ use burn::{
 
 use crate::{
     encoder::in_bf16,
+    inputs,
     ops::{Activation, BatchNormTrain, batch_norm_train, conv2d, conv2d_fused},
 };
 
@@ -73,10 +74,23 @@ impl ConvNorm {
                 };
             }
             (Some(norm), _) => fold(weight, norm),
-            (None, Some(bias)) => (weight, bias.val()),
+            (None, Some(bias)) => {
+                self.observe(&x);
+                (weight, bias.val())
+            }
             (None, None) => unreachable!("a folded convolution has a bias"),
         };
         conv2d_fused(x, weight, bias, residual, options, activation)
+    }
+
+    /// Says what the convolution is given, if it looks at single pixels.
+    fn observe(&self, x: &Tensor<4>) {
+        let Conv2d { kernel_size, stride, groups, .. } = self.conv;
+        if (kernel_size, stride, groups) == ([1, 1], [1, 1], 1) {
+            let [_, channels, ..] = x.dims();
+            let rows = || x.clone().permute([0, 2, 3, 1]).reshape([-1, channels as i32]);
+            inputs::given(self.conv.weight.id, rows);
+        }
     }
 
     fn options(&self, x: &Tensor<4>) -> ConvOptions<2> {
