@@ -1,3 +1,4 @@
+use burn::tensor::Tensor;
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 
 /// The lower triangle *L* of a symmetric positive definite *A* = *L Lᵀ*.
@@ -51,6 +52,14 @@ pub(crate) fn combination(factors: ArrayView1<f64>, rows: ArrayView2<f64>) -> Ar
         sum.scaled_add(factor, &row);
     }
     sum
+}
+
+/// For sums that single precision is too coarse for.
+pub(crate) fn to_array(x: Tensor<2>) -> Array2<f64> {
+    let [rows, columns] = x.dims();
+    let values: Vec<f32> = x.into_data().try_into_vec_as().expect("layers compute in f32");
+    let values = values.into_iter().map(f64::from).collect();
+    Array2::from_shape_vec((rows, columns), values).expect("as the tensor's shape says")
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 use std::{cell::RefCell, collections::HashMap, mem};
 
-use burn::{
-    module::ParamId,
-    tensor::{Device, Tensor},
-};
-use ndarray::{Array1, Array2};
+use burn::{module::ParamId, tensor::Tensor};
+use ndarray::Array2;
+
+use crate::cholesky::to_array;
 
 /// What is added to the mean square of each input, as a share of the mean of all of them: some inputs
 /// are always 0, and some samples too few.
@@ -25,7 +24,7 @@ pub struct Inputs(HashMap<ParamId, Products>);
 /// Products of each two inputs, summed over rows.
 #[derive(Clone, Debug)]
 struct Products {
-    sum: Tensor<2>,
+    sum: Array2<f64>,
     rows: usize,
 }
 
@@ -41,30 +40,32 @@ impl Inputs {
     /// The mean products for the layer that has this weight, `[inputs, inputs]`, damped.
     pub(crate) fn of(&self, weight: ParamId) -> Option<Array2<f64>> {
         let Products { sum, rows } = self.0.get(&weight)?;
-        let sum: Vec<f32> =
-            sum.clone().into_data().try_into_vec_as().expect("layers compute in f32");
-        let mean: Array1<f64> = sum.iter().map(|&x| f64::from(x) / *rows as f64).collect();
-        let width = mean.len().isqrt();
-        let mut mean = mean.into_shape_with_order([width, width]).expect("a square");
-        let damping = DAMPING * mean.diag().sum() / width as f64;
+        let mut mean = sum / *rows as f64;
+        let damping = DAMPING * mean.diag().mean()?;
         mean.diag_mut().mapv_inplace(|x| x + damping);
         Some(mean)
     }
 
-    fn add(&mut self, weight: ParamId, x: Tensor<2>) {
-        let [rows, width] = x.dims();
-        let none = |device: &Device| Products { sum: Tensor::zeros([width; 2], device), rows: 0 };
-        let products = self.0.entry(weight).or_insert_with(|| none(&x.device()));
-        products.sum = products.sum.clone() + x.clone().transpose().matmul(x);
-        products.rows += rows;
+    fn add(&mut self, weight: ParamId, products: Array2<f64>, rows: usize) {
+        let none = || Products { sum: Array2::zeros(products.dim()), rows: 0 };
+        let all = self.0.entry(weight).or_insert_with(none);
+        all.sum += &products;
+        all.rows += rows;
     }
 }
 
 /// Says that the layer with this weight is given these rows, if anyone wants to know.
 pub(crate) fn given(weight: ParamId, rows: impl FnOnce() -> Tensor<2>) {
+    if OBSERVED.with_borrow(Option::is_none) {
+        return;
+    }
+    let x = rows();
+    let [rows, _] = x.dims();
+    // Not while the cell is borrowed: a thread of the pool that waits may run other models.
+    let products = to_array(x.clone().transpose().matmul(x));
     OBSERVED.with_borrow_mut(|observed| {
         if let Some(inputs) = observed {
-            inputs.add(weight, rows());
+            inputs.add(weight, products, rows);
         }
     });
 }
@@ -80,7 +81,7 @@ pub(crate) fn put_back(inputs: Option<Inputs>) {
 
 #[cfg(test)]
 mod tests {
-    use burn::nn::LinearConfig;
+    use burn::{nn::LinearConfig, tensor::Device};
     use ndarray::array;
 
     use super::*;

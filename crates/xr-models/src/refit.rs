@@ -1,7 +1,10 @@
 use burn::tensor::{Tensor, TensorData};
-use ndarray::Array2;
 
-use crate::{FeatureModel, Head, cholesky::Cholesky, mlp::Mlp};
+use crate::{
+    FeatureModel, Head,
+    cholesky::{Cholesky, to_array},
+    mlp::Mlp,
+};
 
 /// What is added to the mean square of each input of a regression, as a share of the mean of all.
 const RIDGE: f64 = 0.01;
@@ -46,13 +49,6 @@ fn regression(x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
     let map = Cholesky::of(products).solve(to_array(transposed.matmul(y)));
     let shape = [map.nrows(), map.ncols()];
     Tensor::from_data(TensorData::new(map.into_raw_vec_and_offset().0, shape), &device)
-}
-
-fn to_array(x: Tensor<2>) -> Array2<f64> {
-    let [rows, columns] = x.dims();
-    let values: Vec<f32> = x.into_data().try_into_vec_as().expect("heads compute in f32");
-    let values = values.into_iter().map(f64::from).collect();
-    Array2::from_shape_vec((rows, columns), values).expect("as the tensor's shape says")
 }
 
 #[cfg(test)]
