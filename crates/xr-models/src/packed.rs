@@ -3,7 +3,6 @@
 mod rounding;
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, HashMap},
     path::PathBuf,
 };
@@ -81,11 +80,18 @@ pub struct Steps {
 #[derive(Clone, Debug)]
 enum Stored {
     Whole { shape: Vec<usize>, values: Vec<f32> },
-    Rounded { shape: Vec<usize>, numbers: Vec<i16>, steps: Vec<f32> },
+    Rounded { shape: Vec<usize>, numbers: Numbers, steps: Vec<f32> },
+}
+
+/// Whole numbers in as few bytes as they need.
+#[derive(Clone, Debug)]
+enum Numbers {
+    I8(Vec<i8>),
+    I16(Vec<i16>),
 }
 
 /// A tensor of the file: name, type, shape, bytes.
-type Part<'a> = (String, Dtype, Vec<usize>, Cow<'a, [u8]>);
+type Part<'a> = (String, Dtype, Vec<usize>, &'a [u8]);
 
 impl Packed {
     /// Packs a model, without a query bank. The errors of rounded weights make up for each other where
@@ -315,7 +321,7 @@ fn rounded(shape: Vec<usize>, weights: Vec<f32>, step: f32, inputs: Option<Array
         }
         Some(inputs) => rounding::for_inputs(weights.view(), all_steps, &inputs, most),
     };
-    let numbers = numbers.iter().copied().collect();
+    let numbers = Numbers::narrowest(numbers.iter().copied().collect());
     Stored::Rounded { shape, numbers, steps: steps.to_vec() }
 }
 
@@ -335,13 +341,7 @@ impl Stored {
     fn values(&self) -> Vec<f32> {
         match self {
             Self::Whole { values, .. } => values.clone(),
-            Self::Rounded { numbers, steps, .. } => {
-                let mut whole = Vec::with_capacity(numbers.len());
-                for (row, step) in numbers.chunks_exact(numbers.len() / steps.len()).zip(steps) {
-                    whole.extend(row.iter().map(|&x| f32::from(x) * step));
-                }
-                whole
-            }
+            Self::Rounded { numbers, steps, .. } => numbers.times(steps),
         }
     }
 
@@ -350,11 +350,11 @@ impl Stored {
         let name = name.to_owned();
         match self {
             Self::Whole { shape, values } => {
-                vec![(name, Dtype::F32, shape.clone(), bytemuck::cast_slice(values).into())]
+                vec![(name, Dtype::F32, shape.clone(), bytemuck::cast_slice(values))]
             }
             Self::Rounded { shape, numbers, steps } => {
-                let of_steps = bytemuck::cast_slice(steps).into();
-                let (dtype, bytes) = narrowest(numbers);
+                let (dtype, bytes) = numbers.bytes();
+                let of_steps = bytemuck::cast_slice(steps);
                 vec![
                     (name.clone() + STEP, Dtype::F32, vec![steps.len()], of_steps),
                     (name, dtype, shape.clone(), bytes),
@@ -375,8 +375,8 @@ impl Stored {
                     return Err(format!("`{name}` hasn't a step for each row"));
                 }
                 let numbers = match view.dtype() {
-                    Dtype::I8 => view.data().iter().map(|&byte| i16::from(byte as i8)).collect(),
-                    _ => bytemuck::pod_collect_to_vec(view.data()),
+                    Dtype::I8 => Numbers::I8(bytemuck::cast_slice(view.data()).to_vec()),
+                    _ => Numbers::I16(bytemuck::pod_collect_to_vec(view.data())),
                 };
                 Ok(Self::Rounded { shape, numbers, steps: floats(&steps) })
             }
@@ -385,11 +385,32 @@ impl Stored {
     }
 }
 
-/// Numbers as bytes if they are small enough.
-fn narrowest(numbers: &[i16]) -> (Dtype, Cow<'_, [u8]>) {
-    let small = numbers.iter().map(|&number| i8::try_from(number).map(i8::cast_unsigned));
-    match small.collect::<Result<Vec<_>, _>>() {
-        Ok(bytes) => (Dtype::I8, bytes.into()),
-        Err(_) => (Dtype::I16, bytemuck::cast_slice(numbers).into()),
+impl Numbers {
+    fn narrowest(numbers: Vec<i16>) -> Self {
+        let small = numbers.iter().map(|&number| i8::try_from(number));
+        small.collect::<Result<_, _>>().map_or_else(|_| Self::I16(numbers), Self::I8)
     }
+
+    fn bytes(&self) -> (Dtype, &[u8]) {
+        match self {
+            Self::I8(numbers) => (Dtype::I8, bytemuck::cast_slice(numbers)),
+            Self::I16(numbers) => (Dtype::I16, bytemuck::cast_slice(numbers)),
+        }
+    }
+
+    /// The values: rows of as many numbers as there are for each step, times it.
+    fn times(&self, steps: &[f32]) -> Vec<f32> {
+        match self {
+            Self::I8(numbers) => times(numbers, steps),
+            Self::I16(numbers) => times(numbers, steps),
+        }
+    }
+}
+
+fn times<T: Copy + Into<f32>>(numbers: &[T], steps: &[f32]) -> Vec<f32> {
+    let mut values = Vec::with_capacity(numbers.len());
+    for (row, step) in numbers.chunks_exact(numbers.len() / steps.len()).zip(steps) {
+        values.extend(row.iter().map(|&number| number.into() * step));
+    }
+    values
 }
