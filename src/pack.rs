@@ -57,25 +57,19 @@ pub fn pack(
     // Folded once: what is observed is known by its weights.
     checkpoint.model = checkpoint.model.folded();
     let mut part = corpus.only(&train.sample(reduction.bank));
-    let (before, inputs) = observed(&checkpoint, &mut part, options)?;
+    let mut inputs = Inputs::default();
+    let before = inputs.observe(|| features(&checkpoint, &mut part, options))?;
     let packed = Packed::new(&checkpoint, reduction.steps, &inputs);
-    let (after, _) = observed(&packed.checkpoint(device)?, &mut part, options)?;
+    let after = features(&packed.checkpoint(device)?, &mut part, options)?;
     let head = refitted(checkpoint.model.features, &before, &after, device);
     let packed = packed.with_head(&head, reduction.steps.image);
     with_bank(packed, &after, reduction, device)
 }
 
-/// Features of a corpus, and what the layers of the encoders are given meanwhile.
-fn observed(
-    checkpoint: &Checkpoint,
-    corpus: &mut Corpus,
-    options: &Options,
-) -> Result<(Features, Inputs)> {
+/// Features of a corpus. They are computed, not read from a cache, so that layers can be observed.
+fn features(checkpoint: &Checkpoint, corpus: &mut Corpus, options: &Options) -> Result<Features> {
     let encoders = FrozenEncoders::of(checkpoint.clone());
-    let views = checkpoint.config.views;
-    let mut inputs = Inputs::default();
-    let features = inputs.observe(|| encoders.features(corpus, views, None, options.strict))?;
-    Ok((features, inputs))
+    encoders.features(corpus, checkpoint.config.views, None, options.strict)
 }
 
 /// The head that makes of the features of rounded encoders what this one made of those before.

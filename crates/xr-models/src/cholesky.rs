@@ -54,7 +54,7 @@ pub(crate) fn combination(factors: ArrayView1<f64>, rows: ArrayView2<f64>) -> Ar
     sum
 }
 
-/// For sums that single precision is too coarse for.
+/// The values of a tensor in double precision, which the factor needs.
 pub(crate) fn to_array(x: Tensor<2>) -> Array2<f64> {
     let [rows, columns] = x.dims();
     let values: Vec<f32> = x.into_data().try_into_vec_as().expect("layers compute in f32");

@@ -1,7 +1,7 @@
 use burn::tensor::{Tensor, TensorData};
 
 use crate::{
-    FeatureModel, Head,
+    FeatureModel,
     cholesky::{Cholesky, to_array},
     mlp::Mlp,
 };
@@ -11,18 +11,15 @@ const RIDGE: f64 = 0.01;
 
 impl FeatureModel {
     /// The model whose head makes of the features of changed encoders what it made of the features
-    /// before. Its last layers move, as far as ridge regression has them do.
-    ///
-    /// A head with decoders stays as it is.
+    /// before. The last layers of its projections move, as far as ridge regression has them do.
     ///
     /// # Shapes
     /// - image: `[pictures, image_width]`, text: `[texts, text_width]`; each before and after
     pub fn refitted(mut self, image: [Tensor<2>; 2], text: [Tensor<2>; 2]) -> Self {
-        if let Head::DualEncoder(head) = &mut self.head {
-            let image = image.map(|x| self.image_stats.forward(x));
-            let text = text.map(|x| self.text_stats.forward(x));
-            head.image = head.image.clone().refitted(image);
-            head.text = head.text.clone().refitted(text);
+        let image = image.map(|x| self.image_stats.forward(x));
+        let text = text.map(|x| self.text_stats.forward(x));
+        for (encoder, features) in self.head.encoders().into_iter().zip([image, text]) {
+            *encoder = encoder.clone().refitted(features);
         }
         self
     }
@@ -56,7 +53,7 @@ mod tests {
     use burn::tensor::{Device, Distribution, Tolerance};
 
     use super::*;
-    use crate::{FeatureModelConfig, HeadConfig, head::DualEncoderConfig, mlp::MlpConfig};
+    use crate::{FeatureModelConfig, Head, HeadConfig, head::DualEncoderConfig, mlp::MlpConfig};
 
     fn normal(shape: [usize; 2]) -> Tensor<2> {
         Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())

@@ -14,6 +14,7 @@ pub use self::{
     autoencoders::{Autoencoders, AutoencodersConfig},
     dual_encoder::{DualEncoder, DualEncoderConfig},
 };
+use crate::mlp::Mlp;
 
 /// Which head, and its sizes.
 #[derive(Config, Debug, PartialEq)]
@@ -116,6 +117,16 @@ impl Head {
         match self {
             Self::DualEncoder(head) => head.encode_text(text),
             Self::CorrAe(head) | Self::CrossAe(head) => head.text_encoder.forward(text),
+        }
+    }
+
+    /// What makes latents: of image features, and of text features.
+    pub(crate) fn encoders(&mut self) -> [&mut Mlp; 2] {
+        match self {
+            Self::DualEncoder(head) => [&mut head.image, &mut head.text],
+            Self::CorrAe(head) | Self::CrossAe(head) => {
+                [&mut head.image_encoder, &mut head.text_encoder]
+            }
         }
     }
 
