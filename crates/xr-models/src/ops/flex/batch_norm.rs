@@ -13,13 +13,16 @@ use super::{
     blocks,
     channels_last::{channels_last, tensor, values},
     clamp::Clamp,
-    registers::{load, store},
+    registers::{for_each, map, registers, unpacked},
     storage::{self, contiguous},
 };
 use burn::backend::Flex;
 
-/// Values that a task passes over, twice at times: they should stay in a core's own cache.
+/// Values of a task.
 const TASK_VALUES: usize = 1 << 15;
+
+/// Pixels of a task whose mean is taken for about that of all.
+const FIRST: usize = 8;
 
 /// The statistics of some pixels, a value a channel.
 struct Moments {
@@ -87,12 +90,28 @@ struct Norm {
 }
 
 impl Norm {
-    /// A register of channels from `first` on, and of `x` without the mean.
     #[inline(always)]
-    fn apply<S: Simd>(&self, simd: S, x: S::f32s, first: usize) -> (S::f32s, S::f32s) {
-        let centred = simd.sub_f32s(x, load(simd, &self.mean[first..]));
-        let (scale, shift) = (load(simd, &self.scale[first..]), load(simd, &self.shift[first..]));
-        (self.clamp.apply(simd, simd.mul_add_e_f32s(centred, scale, shift)), centred)
+    fn columns<S: Simd>(&self, simd: S) -> Vec<Column<S>> {
+        let [mean, scale, shift] =
+            [&self.mean, &self.scale, &self.shift].map(|values| registers(simd, values));
+        let columns = mean.into_iter().zip(scale).zip(shift);
+        columns.map(|((mean, scale), shift)| Column { mean, scale, shift }).collect()
+    }
+}
+
+/// A register's channels of a [`Norm`].
+struct Column<S: Simd> {
+    mean: S::f32s,
+    scale: S::f32s,
+    shift: S::f32s,
+}
+
+impl<S: Simd> Column<S> {
+    /// `(x - mean) scale + shift`, and `x - mean`.
+    #[inline(always)]
+    fn apply(&self, simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
+        let centred = simd.sub_f32s(x, self.mean);
+        (simd.mul_add_e_f32s(centred, self.scale, self.shift), centred)
     }
 }
 
@@ -131,42 +150,53 @@ impl Statistics<'_> {
     }
 }
 
+/// In one pass: of the differences from what the mean is about, rounding errors are small.
 #[inline(always)]
 fn moments<S: Simd>(simd: S, x: &[f32], channels: usize) -> Moments {
     let pixels = x.len() / channels;
-    let mut sums = vec![0.0; channels];
-    for_each_register::<S>(x, channels, |x, channel| {
-        let sum = &mut sums[channel..];
-        let total = simd.add_f32s(load(simd, sum), load(simd, x));
-        store(simd, sum, total);
-    });
-    let mean: Vec<f32> = sums.iter().map(|sum| sum / pixels as f32).collect();
-    sums.fill(0.0);
-    let mut rest = vec![0.0; channels];
-    for_each_register::<S>(x, channels, |x, channel| {
-        let difference = simd.sub_f32s(load(simd, x), load(simd, &mean[channel..]));
-        let (sum, rest) = (&mut sums[channel..], &mut rest[channel..]);
-        let total = simd.mul_add_e_f32s(difference, difference, load(simd, sum));
-        store(simd, sum, total);
-        let total = simd.add_f32s(difference, load(simd, rest));
-        store(simd, rest, total);
-    });
-    // The mean of f32 sums is a little off: what the differences from it sum up to says by how much.
+    let about = first_mean(simd, &x[..pixels.min(FIRST) * channels], channels);
+    let zero = simd.splat_f32s(0.0);
+    let mut columns: Vec<_> = about.iter().map(|&about| (about, [zero; 2])).collect();
+    for x in x.chunks_exact(channels) {
+        for_each(
+            simd,
+            [x],
+            &mut columns,
+            #[inline(always)]
+            |(about, [sum, squares]), [x]| {
+                let difference = simd.sub_f32s(x, *about);
+                *sum = simd.add_f32s(*sum, difference);
+                *squares = simd.mul_add_e_f32s(difference, difference, *squares);
+            },
+        );
+    }
+    let [sum, squares] =
+        [0, 1].map(|i| columns.iter().map(|(_, sums)| sums[i]).collect::<Vec<_>>());
+    let [about, sum, squares] =
+        [about, sum, squares].map(|registers| unpacked::<S>(&registers, channels));
     let n = pixels as f64;
-    let off: Vec<_> = rest.iter().map(|&rest| f64::from(rest) / n).collect();
-    let squares = sums.iter().zip(&off).map(|(&sum, off)| f64::from(sum) - off * off * n).collect();
-    let mean = mean.iter().zip(&off).map(|(&mean, off)| f64::from(mean) + off).collect();
+    let off: Vec<_> = sum.iter().map(|&sum| f64::from(sum) / n).collect();
+    let squares =
+        squares.iter().zip(&off).map(|(&sum, off)| f64::from(sum) - off * off * n).collect();
+    let mean = about.iter().zip(&off).map(|(&about, off)| f64::from(about) + off).collect();
     Moments { pixels, mean, squares }
 }
 
-/// Runs `f` on pixels' values from each register's first channel on, and the number of that.
+/// The mean of a few pixels.
 #[inline(always)]
-fn for_each_register<S: Simd>(x: &[f32], channels: usize, mut f: impl FnMut(&[f32], usize)) {
-    for pixel in x.chunks_exact(channels) {
-        for channel in (0..channels).step_by(S::F32_LANES) {
-            f(&pixel[channel..], channel);
-        }
+fn first_mean<S: Simd>(simd: S, x: &[f32], channels: usize) -> Vec<S::f32s> {
+    let share = simd.splat_f32s(channels as f32 / x.len() as f32);
+    let mut mean = vec![simd.splat_f32s(0.0); channels.div_ceil(S::F32_LANES)];
+    for x in x.chunks_exact(channels) {
+        for_each(
+            simd,
+            [x],
+            &mut mean,
+            #[inline(always)]
+            |mean, [x]| *mean = simd.mul_add_e_f32s(x, share, *mean),
+        );
     }
+    mean
 }
 
 struct Normalize<'a> {
@@ -193,16 +223,24 @@ impl Normalize<'_> {
             vectorize(
                 simd,
                 #[inline(always)]
-                || {
-                    for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
-                        for channel in (0..channels).step_by(S::F32_LANES) {
-                            let (y, _) = norm.apply(simd, load(simd, &x[channel..]), channel);
-                            store(simd, &mut out[channel..], y);
-                        }
-                    }
-                },
+                || normalize(simd, x, norm, out),
             );
         })
+    }
+}
+
+#[inline(always)]
+fn normalize<S: Simd>(simd: S, x: &[f32], norm: &Norm, out: &mut [f32]) {
+    let (channels, columns) = (norm.mean.len(), norm.columns(simd));
+    for (out, x) in out.chunks_exact_mut(channels).zip(x.chunks_exact(channels)) {
+        map(
+            simd,
+            [x],
+            &columns,
+            out,
+            #[inline(always)]
+            |column, [x]| norm.clamp.apply(simd, column.apply(simd, x).0),
+        );
     }
 }
 
@@ -270,7 +308,7 @@ impl Sums<'_> {
             )
         });
         let mut total = GradSums { grad: vec![0.0; channels], by_centred: vec![0.0; channels] };
-        for (grad, by_centred) in tasks.collect::<Vec<_>>() {
+        for [grad, by_centred] in tasks.collect::<Vec<_>>() {
             add(&mut total.grad, &grad);
             add(&mut total.by_centred, &by_centred);
         }
@@ -283,21 +321,28 @@ fn add(total: &mut [f64], values: &[f32]) {
 }
 
 #[inline(always)]
-fn grad_sums<S: Simd>(simd: S, x: &[f32], grad: &[f32], norm: &Norm) -> (Vec<f32>, Vec<f32>) {
-    let channels = norm.mean.len();
-    let (mut sums, mut by_centred) = (vec![0.0; channels], vec![0.0; channels]);
+fn grad_sums<S: Simd>(simd: S, x: &[f32], grad: &[f32], norm: &Norm) -> [Vec<f32>; 2] {
+    let (channels, zero) = (norm.mean.len(), simd.splat_f32s(0.0));
+    let columns = norm.columns(simd).into_iter();
+    let mut columns: Vec<_> = columns.map(|column| (column, [zero; 2])).collect();
     for (x, grad) in x.chunks_exact(channels).zip(grad.chunks_exact(channels)) {
-        for channel in (0..channels).step_by(S::F32_LANES) {
-            let (y, centred) = norm.apply(simd, load(simd, &x[channel..]), channel);
-            let grad = norm.clamp.gradient(simd, y, load(simd, &grad[channel..]));
-            let (sums, by_centred) = (&mut sums[channel..], &mut by_centred[channel..]);
-            let total = simd.add_f32s(load(simd, sums), grad);
-            store(simd, sums, total);
-            let total = simd.mul_add_e_f32s(grad, centred, load(simd, by_centred));
-            store(simd, by_centred, total);
-        }
+        for_each(
+            simd,
+            [x, grad],
+            &mut columns,
+            #[inline(always)]
+            |(column, [sum, by_centred]), [x, grad]| {
+                let (y, centred) = column.apply(simd, x);
+                let grad = norm.clamp.gradient(simd, y, grad);
+                *sum = simd.add_f32s(*sum, grad);
+                *by_centred = simd.mul_add_e_f32s(grad, centred, *by_centred);
+            },
+        );
     }
-    (sums, by_centred)
+    [0, 1].map(|i| {
+        let sums: Vec<_> = columns.iter().map(|(_, sums)| sums[i]).collect();
+        unpacked::<S>(&sums, channels)
+    })
 }
 
 /// `scale (g - mean(g) - centred · mean(g · centred) / (variance + ε))`, where `g` is the gradient
@@ -352,17 +397,23 @@ fn input_grad<S: Simd>(
     out: &mut [f32],
 ) {
     let channels = norm.mean.len();
+    let [constant, slope] = [constant, slope].map(|values| registers(simd, values));
+    let columns: Vec<_> =
+        norm.columns(simd).into_iter().zip(constant.into_iter().zip(slope)).collect();
     let inputs = x.chunks_exact(channels).zip(grad.chunks_exact(channels));
     for (out, (x, grad)) in out.chunks_exact_mut(channels).zip(inputs) {
-        for channel in (0..channels).step_by(S::F32_LANES) {
-            let (y, centred) = norm.apply(simd, load(simd, &x[channel..]), channel);
-            let grad = norm.clamp.gradient(simd, y, load(simd, &grad[channel..]));
-            let grad = simd.sub_f32s(grad, load(simd, &constant[channel..]));
-            let shared = simd.mul_f32s(centred, load(simd, &slope[channel..]));
-            let grad = simd.sub_f32s(grad, shared);
-            let scale = load(simd, &norm.scale[channel..]);
-            store(simd, &mut out[channel..], simd.mul_f32s(scale, grad));
-        }
+        map(
+            simd,
+            [x, grad],
+            &columns,
+            out,
+            #[inline(always)]
+            |(column, (constant, slope)), [x, grad]| {
+                let (y, centred) = column.apply(simd, x);
+                let grad = simd.sub_f32s(norm.clamp.gradient(simd, y, grad), *constant);
+                simd.mul_f32s(column.scale, simd.sub_f32s(grad, simd.mul_f32s(centred, *slope)))
+            },
+        );
     }
 }
 

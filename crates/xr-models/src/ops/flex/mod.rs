@@ -27,6 +27,7 @@ mod packed;
 mod product;
 mod registers;
 mod storage;
+mod stream;
 
 use burn::{
     backend::{

@@ -15,7 +15,8 @@ use super::{
         clamp::Clamp,
         packed::packed,
         product::{
-            Accumulate, Columns, Matrix, Panels, Rows, Write, multiply, product, rows_of_task,
+            Accumulate, Columns, Finish, LINE, Matrix, Panels, ROWS, Rows, Sums, Target, Write,
+            multiply, multiply_panels, product, rows_of_task,
         },
         registers::registers,
         storage::{contiguous, halves, tensor, values},
@@ -23,12 +24,21 @@ use super::{
     window::Window,
 };
 
-/// Pixels whose products a weight's gradient sums up before it is written: with its two sides it
-/// should stay in a core's own cache.
-const GRAD_VALUES: usize = 1 << 15;
+/// Values of both sides that a part of a weight's gradient is summed up from before it is written:
+/// they should stay in a core's own cache.
+const GRAD_VALUES: usize = 1 << 16;
 
 /// Pixels of such a sum at least.
 const MIN_GRAD_STEP: usize = 32;
+
+/// And at most: so much of two panels, and of two lines of the other side, stays in the first cache.
+const MAX_GRAD_STEP: usize = 256;
+
+/// Rows of such a part.
+const GRAD_ROWS: usize = 96;
+
+/// Columns of it.
+const GRAD_COLUMNS: usize = 192;
 
 /// Parts of the batch whose weight gradients are summed one by one, where it has many pixels.
 const GRAD_PARTS: usize = 8;
@@ -101,13 +111,24 @@ impl Forward<'_> {
     }
 
     fn multiply<S: Simd, A: Arithmetic<S>>(&self, simd: S, panels: &Panels<S, A>) -> Vec<f32> {
-        let &Self { window, x, residual, clamp, .. } = self;
-        let bias = registers(simd, self.bias.unwrap_or_default());
-        let finish = Write { bias: &bias, residual, clamp };
-        if window.is_pointwise() {
-            product(simd, x, panels, finish, |_| ())
+        let &Self { bias, residual, clamp, .. } = self;
+        if bias.is_none() && residual.is_none() && clamp == Clamp::NONE {
+            return self.product(simd, panels, Sums);
+        }
+        let bias = registers(simd, bias.unwrap_or_default());
+        self.product(simd, panels, Write { bias: &bias, residual, clamp })
+    }
+
+    fn product<S: Simd, A: Arithmetic<S>>(
+        &self,
+        simd: S,
+        panels: &Panels<S, A>,
+        finish: impl Finish<S>,
+    ) -> Vec<f32> {
+        if self.window.is_pointwise() {
+            product(simd, self.x, panels, finish, |_| ())
         } else {
-            multiply_patches(simd, window, x, panels, finish)
+            multiply_patches(simd, self.window, self.x, panels, finish)
         }
     }
 
@@ -136,12 +157,23 @@ fn transposed_blocks<T: Copy>(values: &[T], [rows, columns]: [usize; 2]) -> Cow<
     values.chunks_exact(rows * columns).flat_map(block).collect()
 }
 
+/// A matrix of so many columns, transposed, on all threads.
+fn transposed(values: &[f32], columns: usize) -> Vec<f32> {
+    let rows = values.len() / columns;
+    blocks::generate(values.len(), LINE * rows, |block, out| {
+        for (row, values) in values.chunks_exact(columns).enumerate() {
+            let places = out[row..].iter_mut().step_by(rows);
+            places.zip(&values[block * LINE..]).for_each(|(place, value)| *place = *value);
+        }
+    })
+}
+
 fn multiply_patches<S: Simd, A: Arithmetic<S>>(
     simd: S,
     window: Window,
     x: &[f32],
     right: &Panels<S, A>,
-    finish: Write<S>,
+    finish: impl Finish<S>,
 ) -> Vec<f32> {
     let (depth, [_, width]) = (window.depth(), window.channels);
     let rows = rows_of_task(window.batch * window.pixels_out(), depth, width);
@@ -177,7 +209,7 @@ impl InputGrad<'_> {
         let weight = by_pixel(window, self.weight);
         let panels = Panels::new(simd, Matrix::new(&weight, window.depth()));
         if window.is_pointwise() {
-            return product(simd, grad, &panels, Write::sums(), |_| ());
+            return product(simd, grad, &panels, Sums, |_| ());
         }
         let mut out = vec![0.0; window.values_in()];
         let pictures = out.par_chunks_mut(window.pixels_in() * window.channels[0]);
@@ -204,7 +236,7 @@ fn scatter_products<S: Simd>(
     for (task, grad) in grad.chunks(rows * width).enumerate() {
         let (first, rows) = (task * rows, grad.len() / width);
         let patches = &mut patches[..rows * depth];
-        multiply(simd, Rows(grad, width), right, Write::sums(), patches);
+        multiply(simd, Rows(grad, width), right, Sums, patches);
         window.scatter(patches, first..first + rows, out);
     }
 }
@@ -226,56 +258,92 @@ impl WithSimd for WeightGrad<'_> {
 }
 
 impl WeightGrad<'_> {
-    /// Each part of the pixels gives a gradient, of which blocks of output channels are computed
-    /// side by side; then the parts are added in order.
+    /// Each part of the pixels gives a gradient, of which blocks are computed side by side; then the
+    /// parts are added in order.
     fn run<S: Simd>(self, simd: S) -> Vec<f32> {
         let Self { window, .. } = self;
         let (depth, [from, width]) = (window.depth(), window.channels);
         let pixels = window.batch * window.pixels_out();
         let parts = (pixels / GRAD_PIXELS).clamp(1, GRAD_PARTS);
         let part = pixels.div_ceil(parts);
-        let block = width.div_ceil(GRAD_PARTS / parts).next_multiple_of(8).min(width);
-        let mut grads = vec![0.0; parts * width * depth];
-        grads.par_chunks_mut(width * depth).enumerate().for_each(|(p, out)| {
+        let [wide, narrow] = self.sides();
+        let block = wide.div_ceil(GRAD_PARTS / parts).next_multiple_of(ROWS).min(wide);
+        let mut grads = vec![0.0; parts * wide * narrow];
+        grads.par_chunks_mut(wide * narrow).enumerate().for_each(|(p, out)| {
             let pixels = p * part..pixels.min((p + 1) * part);
-            out.par_chunks_mut(block * depth).enumerate().for_each(|(b, out)| {
+            out.par_chunks_mut(block * narrow).enumerate().for_each(|(b, out)| {
                 self.accumulate(simd, pixels.clone(), b * block, out);
             });
         });
-        let (grad, others) = grads.split_at_mut(width * depth);
-        for other in others.chunks_exact(width * depth) {
+        let (grad, others) = grads.split_at_mut(wide * narrow);
+        for other in others.chunks_exact(wide * narrow) {
             grad.iter_mut().zip(other).for_each(|(sum, value)| *sum += value);
         }
-        grads.truncate(width * depth);
-        transposed_blocks(&grads, [depth / from, from]).into_owned()
+        grads.truncate(wide * narrow);
+        let by_output = if wide == width { grads } else { transposed(&grads, narrow) };
+        transposed_blocks(&by_output, [depth / from, from]).into_owned()
     }
 
-    /// Adds what these pixels give to rows of the gradient, one for each output channel from
+    /// Output channels and values under the kernel, the larger number first: of the other side
+    /// panels are made, of this one rows of the gradient.
+    fn sides(&self) -> [usize; 2] {
+        let (depth, [_, width]) = (self.window.depth(), self.window.channels);
+        [width.max(depth), width.min(depth)]
+    }
+
+    /// Adds what these pixels give to rows of the gradient, from the one of the wide side's place
     /// `first` on.
     fn accumulate<S: Simd>(&self, simd: S, pixels: Range<usize>, first: usize, out: &mut [f32]) {
-        let (depth, [_, width]) = (self.window.depth(), self.window.channels);
-        let step = (GRAD_VALUES / (depth + width)).max(MIN_GRAD_STEP);
+        let ([_, channels], [wide, narrow]) = (self.window.channels, self.sides());
+        let rows = out.len() / narrow;
+        let [height, width] = [even(rows, GRAD_ROWS), even(narrow, GRAD_COLUMNS)];
+        let step = (GRAD_VALUES / (height + width)).clamp(MIN_GRAD_STEP, MAX_GRAD_STEP);
         let (mut panels, mut patches) = (Panels::empty(), Vec::new());
         for pixel in pixels.clone().step_by(step) {
-            let pixels = pixel..pixels.end.min(pixel + step);
-            let patches = Matrix::new(self.patches(pixels.clone(), &mut patches), depth);
-            let left = Columns(&self.grad[pixels.start * width + first..], width);
-            vectorize(
-                simd,
-                #[inline(always)]
-                || panels.refill(simd, patches),
-            );
-            multiply(simd, left, &panels, Accumulate, out);
+            let steps = step.min(pixels.end - pixel);
+            let grad = &self.grad[pixel * channels..pixels.end * channels];
+            let patches = self.patches(pixel..pixels.end, steps, &mut patches);
+            let (left, right) = if wide == channels { (grad, patches) } else { (patches, grad) };
+            for column in (0..narrow).step_by(width) {
+                let columns = width.min(narrow - column);
+                let right = Matrix::strided(&right[column..], steps, columns, narrow);
+                vectorize(
+                    simd,
+                    #[inline(always)]
+                    || panels.refill(simd, right),
+                );
+                for row in (0..rows).step_by(height) {
+                    let height = height.min(rows - row);
+                    // What follows is fetched meanwhile, if nothing lies in between.
+                    let left = if height == wide { left } else { &left[..steps * wide] };
+                    let left = Columns(&left[first + row..], wide);
+                    let out = &mut out[row * narrow + column..];
+                    let target = Target { out, rows: height, stride: narrow };
+                    multiply_panels(simd, left, &panels, 0..panels.count(), Accumulate, target);
+                }
+            }
         }
     }
 
-    fn patches<'b>(&'b self, pixels: Range<usize>, buffer: &'b mut Vec<f32>) -> &'b [f32] {
+    /// What is under the kernel at the first `steps` of these pixels, and at those after them where
+    /// that takes no copying.
+    fn patches<'b>(
+        &'b self,
+        pixels: Range<usize>,
+        steps: usize,
+        buffer: &'b mut Vec<f32>,
+    ) -> &'b [f32] {
         let depth = self.window.depth();
         if self.window.is_pointwise() {
             return &self.x[pixels.start * depth..pixels.end * depth];
         }
-        buffer.resize(pixels.len() * depth, 0.0);
-        self.window.gather(self.x, pixels, buffer);
+        buffer.resize(steps * depth, 0.0);
+        self.window.gather(self.x, pixels.start..pixels.start + steps, buffer);
         buffer
     }
+}
+
+/// The largest part of at most `max`, if `len` is cut into parts as equal as tiles allow.
+fn even(len: usize, max: usize) -> usize {
+    len.div_ceil(len.div_ceil(max)).next_multiple_of(48).min(max).min(len)
 }

@@ -1,8 +1,8 @@
 //! Convolutions of each channel by itself, with square kernels of 3 or 5 and a stride of 1 or 2.
 //!
-//! Rows of a picture go through a ring of as many padded rows as the kernel is high, a register's
-//! width of channels after the other. No tap is ever outside, and the kernel's loops have constant
-//! lengths.
+//! Rows of a picture go through a ring of as many padded rows as the kernel is high, in which the
+//! pixels of a register's width of channels lie side by side. No tap is ever outside, and the kernel's
+//! loops have constant lengths and read from few places.
 
 use std::{ops::Range, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::{
         blocks::{self, Rows},
         clamp::Clamp,
         packed::packed,
-        registers::{load, registers, store},
+        registers::{registers, store},
         storage::{self, contiguous},
     },
     window::{Axis, Window},
@@ -25,13 +25,6 @@ use super::{
 /// Pixels that are computed side by side: each needs a register for its sum, and they share the
 /// weights and most of the input. Seven goes into every width there is on the way from 224 to 7.
 const PIXELS: usize = 7;
-
-/// Registers of channels that are summed up for them in one go: with the input they stay in a
-/// core's first cache.
-const BLOCK: usize = 16;
-
-/// Pixels of the input under so many, at stride 2 and with a kernel of 5.
-const MAX_COLUMNS: usize = (PIXELS - 1) * 2 + 5;
 
 /// Tasks that a batch is divided into at least, if it has as many rows.
 const TASKS: usize = 8;
@@ -171,7 +164,10 @@ struct Source<'a> {
 /// The last rows of a picture, with zeros around them.
 struct Ring<'a, S: Simd> {
     source: Source<'a>,
+    /// Of a row those of the first channels come first, pixel by pixel.
     registers: Vec<S::f32s>,
+    /// Pixels of a row.
+    pixels: usize,
     /// Registers of a row.
     pitch: usize,
     /// Rows there is place for.
@@ -191,6 +187,7 @@ impl<'a, S: Simd> Ring<'a, S> {
             source,
             // The last slot stays zero: it is every row above and below the picture.
             registers: vec![simd.splat_f32s(0.0); pitch * (height.kernel + 1)],
+            pixels,
             pitch,
             slots: height.kernel,
             next: (first * height.stride).saturating_sub(height.padding),
@@ -219,34 +216,35 @@ impl<'a, S: Simd> Ring<'a, S> {
         let row = self.next;
         self.next += 1;
         let slot = &mut self.registers[row % self.slots * self.pitch..][..self.pitch];
-        let [channels, _] = window.channels;
-        let pixels = window.width.input.div_ceil(spread);
         if !row.is_multiple_of(spread) {
             return slot.fill(simd.splat_f32s(0.0));
         }
-        let row = &values[row / spread * pixels * channels..][..pixels * channels];
-        let depth = channels.div_ceil(S::F32_LANES);
-        let slot = &mut slot[window.width.padding * depth..];
-        if spread == 1 && channels.is_multiple_of(S::F32_LANES) {
-            let slot = bytemuck::cast_slice_mut(slot);
-            let len = row.len().min(slot.len());
-            slot[..len].copy_from_slice(&row[..len]);
-            return;
-        }
-        let places = slot.chunks_exact_mut(depth).step_by(spread);
-        read_pixels(simd, row.chunks_exact(channels), places);
+        let [channels, _] = window.channels;
+        let len = window.width.input.div_ceil(spread) * channels;
+        let row = &values[row / spread * len..][..len];
+        let places = (window.width.padding..self.pixels).step_by(spread);
+        read_pixels(simd, row, channels, self.pixels, slot, places);
     }
 }
 
+/// Brings pixels to places in a row of so many, those of a register's channels side by side.
 #[inline(always)]
-fn read_pixels<'a, S: Simd>(
+fn read_pixels<S: Simd>(
     simd: S,
-    pixels: impl Iterator<Item = &'a [f32]>,
-    places: impl Iterator<Item = &'a mut [S::f32s]>,
+    row: &[f32],
+    channels: usize,
+    pixels: usize,
+    out: &mut [S::f32s],
+    places: impl Iterator<Item = usize>,
 ) {
-    for (pixel, place) in pixels.zip(places) {
-        for (place, channels) in place.iter_mut().zip(pixel.chunks(S::F32_LANES)) {
-            *place = load(simd, channels);
+    for (place, pixel) in places.zip(row.chunks_exact(channels)) {
+        let (whole, rest) = S::as_simd_f32s(pixel);
+        let out = &mut out[place..];
+        for (c, &register) in whole.iter().enumerate() {
+            out[c * pixels] = register;
+        }
+        if !rest.is_empty() {
+            out[whole.len() * pixels] = simd.partial_load_f32s(rest);
         }
     }
 }
@@ -262,8 +260,10 @@ fn band<S: Simd, const K: usize, const STRIDE: usize>(
 ) {
     let [channels, _] = source.window.channels;
     let mut ring = Ring::new(simd, source, rows.start);
-    for (row, out) in rows.zip(out) {
-        let row = Row { simd, x: ring.rows::<K>(simd, row), filter, channels };
+    for row in rows {
+        let Some(out) = out.take(1) else { return };
+        let x = ring.rows::<K>(simd, row);
+        let row = Row { simd, x, pixels: x[0].len() / filter.bias.len(), filter, channels };
         row.run::<STRIDE>(out);
     }
 }
@@ -273,6 +273,8 @@ fn band<S: Simd, const K: usize, const STRIDE: usize>(
 struct Row<'a, S: Simd, const K: usize> {
     simd: S,
     x: [&'a [S::f32s]; K],
+    /// Of a row of `x`.
+    pixels: usize,
     filter: &'a Filter<'a, S, K>,
     channels: usize,
 }
@@ -296,71 +298,41 @@ impl<S: Simd, const K: usize> Row<'_, S, K> {
     /// `P` pixels from `first` on.
     #[inline(always)]
     fn pixels<const STRIDE: usize, const P: usize>(self, first: usize, out: &mut [f32]) {
-        let depth = self.filter.bias.len();
         let out = &mut out[first * self.channels..][..P * self.channels];
-        for block in (0..depth).step_by(BLOCK) {
-            let block = block..depth.min(block + BLOCK);
-            let mut sums = [[self.simd.splat_f32s(0.0); BLOCK]; P];
-            for sums in &mut sums {
-                sums[..block.len()].copy_from_slice(&self.filter.bias[block.clone()]);
-            }
-            for tap in 0..K {
-                self.add_row::<STRIDE, P>(tap, first, block.clone(), &mut sums);
-            }
-            for (sums, out) in sums.iter().zip(out.chunks_exact_mut(self.channels)) {
-                self.finish(&sums[..block.len()], &mut out[block.start * S::F32_LANES..]);
+        for register in 0..self.filter.bias.len() {
+            let sums = self.sums::<STRIDE, P>(first * STRIDE, register);
+            let channel = register * S::F32_LANES;
+            for p in 0..P {
+                let out = &mut out[p * self.channels..][channel..self.channels];
+                store(self.simd, out, self.filter.clamp.apply(self.simd, sums[p]));
             }
         }
     }
 
-    /// Adds what a row of the kernel gives for a block of registers of `P` pixels.
+    /// A register of channels of `P` pixels, of which the first is made from `column` on.
     // Indexed over several arrays at once, so that every loop has a constant length and unrolls.
     #[allow(clippy::needless_range_loop)]
     #[inline(always)]
-    fn add_row<const STRIDE: usize, const P: usize>(
+    fn sums<const STRIDE: usize, const P: usize>(
         self,
-        tap: usize,
-        first: usize,
-        block: Range<usize>,
-        sums: &mut [[S::f32s; BLOCK]; P],
-    ) {
-        let (simd, depth, len) = (self.simd, self.filter.bias.len(), block.len());
-        let weights = &self.filter.weights[tap * depth + block.start..][..len];
+        column: usize,
+        register: usize,
+    ) -> [S::f32s; P] {
+        let depth = self.filter.bias.len();
         let columns = (P - 1) * STRIDE + K;
-        let mut x: [&[S::f32s]; MAX_COLUMNS] = [&[]; MAX_COLUMNS];
-        for j in 0..columns {
-            x[j] = &self.x[tap][(first * STRIDE + j) * depth + block.start..][..len];
-        }
-        let len = len.min(BLOCK);
-        for c in 0..len {
-            let mut totals = [simd.splat_f32s(0.0); P];
-            for p in 0..P {
-                totals[p] = sums[p][c];
-            }
+        let mut sums = [self.filter.bias[register]; P];
+        for tap in 0..K {
+            let weights = &self.filter.weights[tap * depth + register];
+            let x = &self.x[tap][register * self.pixels + column..][..columns];
             for j in 0..columns {
                 for p in 0..P {
                     if j >= p * STRIDE && j - p * STRIDE < K {
-                        let weight = weights[c][j - p * STRIDE];
-                        totals[p] = simd.mul_add_e_f32s(x[j][c], weight, totals[p]);
+                        sums[p] = self.simd.mul_add_e_f32s(x[j], weights[j - p * STRIDE], sums[p]);
                     }
                 }
             }
-            for p in 0..P {
-                sums[p][c] = totals[p];
-            }
         }
-    }
-
-    #[inline(always)]
-    fn finish(self, sums: &[S::f32s], out: &mut [f32]) {
-        let (whole, rest) = S::as_mut_simd_f32s(out);
-        let clamp = self.filter.clamp;
-        for (out, &sum) in whole.iter_mut().zip(sums) {
-            *out = clamp.apply(self.simd, sum);
-        }
-        if let Some(&sum) = sums.get(whole.len()) {
-            store(self.simd, rest, clamp.apply(self.simd, sum));
-        }
+        sums
     }
 }
 
@@ -471,13 +443,15 @@ fn add_picture<S: Simd, const K: usize, const STRIDE: usize>(
     sums: &mut [S::f32s],
 ) {
     let Window { width, channels: [channels, _], .. } = source.window;
-    let depth = channels.div_ceil(S::F32_LANES);
     let mut ring = Ring::new(simd, source, 0);
-    let mut registers = vec![simd.splat_f32s(0.0); width.output * depth];
+    let pixels = [ring.pixels, width.output];
+    let mut registers = vec![simd.splat_f32s(0.0); width.output * channels.div_ceil(S::F32_LANES)];
     for (y, grad) in grad.chunks_exact(width.output * channels).enumerate() {
-        read_pixels(simd, grad.chunks_exact(channels), registers.chunks_exact_mut(depth));
-        let row = GradRow { simd, x: ring.rows::<K>(simd, y), grad: &registers, depth };
-        row.run::<STRIDE>(sums);
+        read_pixels(simd, grad, channels, width.output, &mut registers, 0..width.output);
+        let row = GradRow { simd, x: ring.rows::<K>(simd, y), grad: &registers, pixels };
+        for (register, sums) in sums.chunks_exact_mut(K * K).enumerate() {
+            row.add::<STRIDE>(register, sums);
+        }
     }
 }
 
@@ -487,52 +461,50 @@ struct GradRow<'a, S: Simd, const K: usize> {
     simd: S,
     x: [&'a [S::f32s]; K],
     grad: &'a [S::f32s],
-    depth: usize,
+    /// Of a row of `x` and of `grad`.
+    pixels: [usize; 2],
 }
 
 impl<S: Simd, const K: usize> GradRow<'_, S, K> {
+    /// What a register of channels gives.
     #[inline(always)]
-    fn run<const STRIDE: usize>(self, sums: &mut [S::f32s]) {
-        let pixels = self.grad.len() / self.depth;
-        let whole = pixels / PIXELS * PIXELS;
+    fn add<const STRIDE: usize>(self, register: usize, sums: &mut [S::f32s]) {
+        let [pixels, outputs] = self.pixels;
+        let x = self.x.map(|x| &x[register * pixels..][..pixels]);
+        let grad = &self.grad[register * outputs..][..outputs];
+        let mut totals = [[self.simd.splat_f32s(0.0); K]; K];
+        totals.as_flattened_mut().copy_from_slice(sums);
+        let whole = outputs / PIXELS * PIXELS;
         for pixel in (0..whole).step_by(PIXELS) {
-            self.block::<STRIDE, PIXELS>(pixel, sums);
+            self.block::<STRIDE, PIXELS>(x, grad, pixel, &mut totals);
         }
-        for pixel in whole..pixels {
-            self.block::<STRIDE, 1>(pixel, sums);
+        for pixel in whole..outputs {
+            self.block::<STRIDE, 1>(x, grad, pixel, &mut totals);
         }
+        sums.copy_from_slice(totals.as_flattened());
     }
 
     /// `P` pixels from `first` on.
     // Indexed over several arrays at once, so that every loop has a constant length and unrolls.
     #[allow(clippy::needless_range_loop)]
     #[inline(always)]
-    fn block<const STRIDE: usize, const P: usize>(self, first: usize, sums: &mut [S::f32s]) {
-        let Self { simd, depth, .. } = self;
-        let columns = (P - 1) * STRIDE + K;
-        let mut grad: [&[S::f32s]; P] = [&[]; P];
-        for p in 0..P {
-            grad[p] = &self.grad[(first + p) * depth..][..depth];
-        }
+    fn block<const STRIDE: usize, const P: usize>(
+        self,
+        x: [&[S::f32s]; K],
+        grad: &[S::f32s],
+        first: usize,
+        sums: &mut [[S::f32s; K]; K],
+    ) {
+        let (columns, grad) = ((P - 1) * STRIDE + K, &grad[first..][..P]);
         for y in 0..K {
-            let mut x: [&[S::f32s]; MAX_COLUMNS] = [&[]; MAX_COLUMNS];
+            let x = &x[y][first * STRIDE..][..columns];
             for j in 0..columns {
-                x[j] = &self.x[y][(first * STRIDE + j) * depth..][..depth];
-            }
-            for c in 0..depth {
-                let sums: &mut [S::f32s; K] =
-                    sums[(c * K + y) * K..].first_chunk_mut().expect("K × K sums a channel");
-                let mut row = *sums;
-                for j in 0..columns {
-                    let x = x[j][c];
-                    for p in 0..P {
-                        if j >= p * STRIDE && j - p * STRIDE < K {
-                            let tap = j - p * STRIDE;
-                            row[tap] = simd.mul_add_e_f32s(x, grad[p][c], row[tap]);
-                        }
+                for p in 0..P {
+                    if j >= p * STRIDE && j - p * STRIDE < K {
+                        let sum = &mut sums[y][j - p * STRIDE];
+                        *sum = self.simd.mul_add_e_f32s(x[j], grad[p], *sum);
                     }
                 }
-                *sums = row;
             }
         }
     }

@@ -28,7 +28,18 @@ fn case(
 }
 
 fn cases() -> Vec<Case> {
-    let dense = [([3, 17], 9, 3, 2), ([16, 24], 7, 1, 1), ([40, 96], 12, 1, 1), ([8, 5], 4, 5, 1)];
+    let dense = [
+        ([3, 17], 9, 3, 2),
+        ([16, 24], 7, 1, 1),
+        ([40, 96], 12, 1, 1),
+        ([8, 5], 4, 5, 1),
+        // Gradients of the weight in blocks of rows and columns, in parts of the pixels, and with
+        // more under the kernel than comes out.
+        ([220, 230], 5, 1, 1),
+        ([210, 100], 11, 1, 1),
+        ([5, 7], 40, 1, 1),
+        ([30, 4], 19, 3, 2),
+    ];
     let depthwise = [(1, 5, 3, 1), (17, 9, 3, 2), (24, 7, 5, 1), (40, 8, 5, 2)];
     let dense = dense.map(|(channels, side, k, s)| case(channels, side, k, s, false));
     let depthwise = depthwise.map(|(channels, side, k, s)| case([channels; 2], side, k, s, true));

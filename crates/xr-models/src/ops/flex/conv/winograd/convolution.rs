@@ -7,7 +7,7 @@ use super::{
         super::{
             arch::vectorize,
             blocks,
-            product::{Panels, Rows, Target, Write, multiply_panels},
+            product::{Panels, Rows, Sums, Target, multiply_panels},
             registers::{load, store},
         },
         window::Window,
@@ -38,13 +38,13 @@ pub(super) fn convolve<S: Simd>(simd: S, window: Window, x: &[f32], weights: Wei
     let step = units.div_ceil(steps);
     let row = step * pixels * width;
     blocks::generate_rows(window.values_out(), row, steps.div_ceil(TASKS), |first, rows| {
-        let mut buffers = Buffers::default();
-        for (i, out) in rows.enumerate() {
-            let first = (first + i) * step;
+        let (mut buffers, mut first) = (Buffers::default(), first * step);
+        while let Some(out) = rows.take(1) {
             let tiles = first * unit..(first + out.len() / (pixels * width)) * unit;
             for tiles in in_steps(tiles, STEP) {
                 convolution.run(tiles, &mut buffers, first * pixels, out);
             }
+            first += step;
         }
     })
 }
@@ -102,7 +102,7 @@ impl<S: Simd> Convolution<'_, S> {
             let (left, first) = (Rows(left, depth), panels.start + place * count);
             let target = Target { out, rows, stride };
             let panels = first..first + count;
-            multiply_panels(self.simd, left, self.panels, panels, Write::sums(), target);
+            multiply_panels(self.simd, left, self.panels, panels, Sums, target);
         }
     }
 
