@@ -21,6 +21,9 @@ use burn::backend::Flex;
 /// Values of a task.
 const TASK_VALUES: usize = 1 << 15;
 
+/// Pixels that are summed up in single precision at most: the rounding error grows with the sum.
+const SUMMED: usize = 128;
+
 /// Pixels of a task whose mean is taken for about that of all.
 const FIRST: usize = 8;
 
@@ -120,6 +123,11 @@ fn task(channels: usize) -> usize {
     (TASK_VALUES / channels).max(1) * channels
 }
 
+/// The same, of a task that sums pixels up.
+fn summed(channels: usize) -> usize {
+    task(channels).min(SUMMED * channels)
+}
+
 struct Statistics<'a> {
     x: &'a [f32],
     channels: usize,
@@ -138,7 +146,7 @@ impl Statistics<'_> {
     /// Tasks' moments, merged in order.
     fn run<S: Simd>(self, simd: S) -> Moments {
         let channels = self.channels;
-        let tasks = self.x.par_chunks(task(channels)).map(|x| {
+        let tasks = self.x.par_chunks(summed(channels)).map(|x| {
             vectorize(
                 simd,
                 #[inline(always)]
@@ -299,7 +307,7 @@ impl Sums<'_> {
     fn run<S: Simd>(self, simd: S) -> GradSums {
         let Self { x, grad, norm } = self;
         let channels = norm.mean.len();
-        let task = task(channels);
+        let task = summed(channels);
         let tasks = x.par_chunks(task).zip(grad.par_chunks(task)).map(|(x, grad)| {
             vectorize(
                 simd,

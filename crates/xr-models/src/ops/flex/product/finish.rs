@@ -10,10 +10,16 @@ pub(in crate::ops::flex) trait Finish<S: Simd>: Copy + Sync {
     const ADDS: bool;
 
     /// For the rows from `first` on, of a product of this width.
-    fn skip(self, first: usize, width: usize) -> Self;
+    #[inline(always)]
+    fn skip(self, _first: usize, _width: usize) -> Self {
+        self
+    }
 
     /// What is written in the place of a register of sums.
-    fn finish(self, simd: S, sums: S::f32s, place: Place) -> S::f32s;
+    #[inline(always)]
+    fn finish(self, _simd: S, sums: S::f32s, _place: Place) -> S::f32s {
+        sums
+    }
 }
 
 /// Where a register of sums belongs.
@@ -31,16 +37,6 @@ pub(in crate::ops::flex) struct Accumulate;
 
 impl<S: Simd> Finish<S> for Accumulate {
     const ADDS: bool = true;
-
-    #[inline(always)]
-    fn skip(self, _: usize, _: usize) -> Self {
-        self
-    }
-
-    #[inline(always)]
-    fn finish(self, _: S, sums: S::f32s, _: Place) -> S::f32s {
-        sums
-    }
 }
 
 /// Writes the sums.
@@ -49,16 +45,6 @@ pub(in crate::ops::flex) struct Sums;
 
 impl<S: Simd> Finish<S> for Sums {
     const ADDS: bool = false;
-
-    #[inline(always)]
-    fn skip(self, _: usize, _: usize) -> Self {
-        self
-    }
-
-    #[inline(always)]
-    fn finish(self, _: S, sums: S::f32s, _: Place) -> S::f32s {
-        sums
-    }
 }
 
 /// Writes `clamp(sums + bias) + residual`.
